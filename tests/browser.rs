@@ -2,7 +2,7 @@
 //!
 //! | test | agents | what it proves |
 //! | --- | --- | --- |
-//! | `dashboard` | 3 | every page shows what it should, live; acts say first what comes of them; keys, phones, light and dark; nothing that others wrote runs; and what is seen while nodes are away |
+//! | `dashboard` | 3 | every page shows what it should, live; acts say first what comes of them; keys, phones, light and dark; nothing that others wrote runs; a page left open does not grow; and what is seen while nodes are away |
 //! | `people` | 1, secured | who must log in, what each role is offered and what the node refuses all the same, and logins that end |
 //!
 //! Pages are read as people read them, by their words. After each case the console must have nothing to say that the case
@@ -22,6 +22,8 @@ mod people;
 mod scene;
 #[path = "browser/shape.rs"]
 mod shape;
+#[path = "browser/week.rs"]
+mod week;
 #[path = "browser/work.rs"]
 mod work;
 
@@ -47,6 +49,7 @@ fn dashboard() {
     acts::cases(&mut cases, &scene);
     shape::cases(&mut cases, &scene);
     hostile::cases(&mut cases, &scene);
+    week::cases(&mut cases, &scene);
     away::cases(&mut cases, &scene);
     away::heir(&mut cases, &mut scene);
     cases.end();

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,38 @@ fn tempfile_dir() -> std::path::PathBuf {
     let dir = std::env::temp_dir().join(format!("sheaf-deploy.{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory can be made for temporary files");
     dir
+}
+
+/// As somebody pastes it: no command that fails ends the shell.
+#[test]
+fn the_manual_starts_no_node_while_one_is_unfit() {
+    let machine = Machine::take();
+    let scripts = [
+        ("scp", "echo \"scp $*\" >>log\n"),
+        ("ssh", "echo \"ssh $*\" >>log\ncase \"$*\" in *\"@$(cat unfit) \"*'agent check') exit 1 ;; esac\n"),
+    ];
+    for (name, does) in scripts {
+        let file = machine.write(&format!("fleet/bin/{name}"), format!("#!/bin/sh\n{does}"));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    }
+    let block = manual::of("install").into_iter().find(|block| block.text.contains("agent check"));
+    let block = block.expect("nodes are looked at before they are started");
+    let run = |unfit: &str| {
+        machine.write("fleet/unfit", unfit);
+        machine.write("fleet/log", "");
+        let path = format!("{}:/usr/bin:/bin", machine.path("fleet/bin").display());
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &block.text]).current_dir(machine.path("fleet")).env("PATH", path);
+        let done = shell.output().expect("there is a shell");
+        let log = fs::read_to_string(machine.path("fleet/log")).expect("it was written above");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned(), log)
+    };
+    let (code, said, log) = run("work-03");
+    assert_eq!((code, log.matches("agent check\n").count()), (Some(1), 20), "all are looked at: {log}");
+    assert!(!log.contains("systemctl start") && said.contains("work-03,"), "{said}\n{log}");
+    let (code, said, log) = run("nobody");
+    let counts = ["systemctl start sheaf\n", "agent ready"].map(|part| log.matches(part).count());
+    assert_eq!((code, counts, said.as_str()), (Some(0), [20, 20], ""), "{log}");
 }
 
 /// A secured cluster of three import nodes and a worker, as in the manual.
@@ -165,10 +198,13 @@ fn the_manual() {
             }
         }
     });
+    let mut receiver = None;
+    cases.run("a sink is told, in the end", || receiver = Some(metrics::sink(&scene.cluster)));
     cases.run("every metric that alerts and dashboard name is there", || metrics::named(&scene.cluster));
     cases.run("a real Prometheus reads them, and has an answer for every panel and alert", || {
         prometheus::asked(&scene.cluster);
     });
+    drop(receiver);
     cases.run("a rolling upgrade says its order, and stops at the first trouble", || trouble(&scene));
     cases.run("a node that is gone is forgotten", || {
         if scene.cluster.named("work-07").is_running() {

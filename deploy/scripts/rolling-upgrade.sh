@@ -105,7 +105,7 @@ reach() {
 
 # --- asking the cluster ---
 
-# A line `NAME STATUS ROLE VERSION` for each node; ROLE is leader, voter or -.
+# A line `NAME STATUS ROLE VERSION NUMBER` for each node; ROLE is leader, voter or -.
 nodes() {
   listed=$($sheaf node list --all -o json) || return 1
   printf '%s\n' "$listed" | sed -n 's/^ *\({"name":.*}\),\{0,1\}$/\1/p' | while read -r row; do
@@ -113,8 +113,17 @@ nodes() {
     role=-
     case $row in *'"voter":true'*) role=voter ;; esac
     case $row in *'"leader":true'*) role=leader ;; esac
-    printf '%s %s %s %s\n' "$(printf '%s\n' "$row" | sed 's/^{"name":"\([^"]*\)".*/\1/')" "$(field status)" "$role" "$(field version)"
+    number=$(printf '%s\n' "$row" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+    printf '%s %s %s %s %s\n' "$(printf '%s\n' "$row" | sed 's/^{"name":"\([^"]*\)".*/\1/')" "$(field status)" "$role" "$(field version)" "$number"
   done
+}
+
+# Of these lines, those of lost nodes whose name another node has by now: `NAME NUMBER`.
+former() {
+  printf '%s\n' "$1" | awk '
+    $2 != "left" { named[$1]++ }
+    $2 == "lost" { lost[++n] = $1 " " $5; of[n] = $1 }
+    END { for (i = 1; i <= n; i++) if (named[of[i]] > 1) print lost[i] }'
 }
 
 # This number of `cluster status`, like fault_tolerance, if a node leads.
@@ -157,6 +166,8 @@ wait_for() {
 whole() {
   counted fault_tolerance >/dev/null || return 1
   rows=$(nodes) || return 1
+  twice=$(former "$rows")
+  [ -z "$twice" ] || { echo "forget the lost one first whose name another node has: $twice"; return 1; }
   # Nodes that left for good are gone from the list; one that is lost is a trouble already there.
   bad=$(printf '%s\n' "$rows" | awk -v next_one="$1" '$1 != next_one && $2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
   [ -z "$bad" ] || { echo "$bad"; return 1; }
@@ -172,8 +183,11 @@ spare() {
 }
 
 upgraded() {
-  row=$(nodes | awk -v name="$1" '$1 == name')
+  row=$(nodes | awk -v name="$1" '$1 == name && $2 != "left" { print $1, $2, $3, $4 }')
   case $row in
+    # It came back as another node, with an empty data directory.
+    *"
+"*) echo "two nodes are called $1: $row"; return 1 ;;
     "$1 ready "*" $version" | "$1 draining "*" $version") ;;
     *) echo "${row:-$1 is not known}"; return 1 ;;
   esac
@@ -191,6 +205,9 @@ calm() {
 
 all=$(nodes) || stop "the cluster does not answer" "set SHEAF_ADDRESS to a node that is up, and log in: sheaf login"
 [ -n "$all" ] || stop "the cluster does not answer" "set SHEAF_ADDRESS to a node that is up, and log in: sheaf login"
+twice=$(former "$all" | head -n 1)
+[ -z "$twice" ] || stop "two nodes are called ${twice% *}, and node ${twice##* } of them is lost; nothing was touched" \
+  "forget the lost one: see that it stays dead, then sheaf node forget ${twice##* } --yes; then run this again"
 ordered=$(printf '%s\n' "$all" | awk '
   $2 == "left" { next }
   $3 == "-" { print $1 }

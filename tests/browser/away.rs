@@ -105,6 +105,22 @@ pub(crate) fn heir(cases: &mut Cases, scene: &mut Scene) {
         let places = browser.evaluate(&format!("return {links}.map((a) => a.hash)"));
         let lost = format!("#/node?name={former}");
         assert!(places.as_array().is_some_and(|all| all.contains(&lost.clone().into())), "{places}");
+        browser.goto(&address(cluster.agent(1), "affinity"));
+        let mut titles = Vec::new();
+        for known in [name.clone(), format!("{name} #1")] {
+            browser.click(&format!("[data-key='/web/all {known}'] button"));
+            let title = "return document.querySelector('[data-key=story] h2')?.innerText ?? ''";
+            let title = browser.waits("the cell's own history", title);
+            titles.push(title.as_str().unwrap_or_default().to_owned());
+            browser.push("Close");
+            browser.wait_for("no history any more", |text| !text.contains("Gates"));
+        }
+        let mut expected =
+            [former, cluster.node_id(&name)].map(|id| format!("/web/all on {name} (node {id})"));
+        titles.sort();
+        expected.sort();
+        assert_eq!(titles, expected);
+        browser.goto(&address(cluster.agent(1), "nodes"));
         browser.click(&format!("a[href='{lost}']"));
         browser.shows(&[&name, "lost", "Forget …"]);
         browser.push("Forget …");

@@ -90,6 +90,37 @@ fn an_upgrade_that_brings_another_bucket_into_trouble_is_not_calm() {
     assert!(said.contains("in trouble now, and not before: /b\n"), "{said}");
 }
 
+/// A cluster that is made up: another node came under the name of one that is lost, or that has left.
+#[test]
+fn an_upgrade_wants_a_lost_node_forgotten_whose_name_another_has() {
+    let machine = Machine::take();
+    let fake = "case \"$1\" in\n\
+        node) echo '['; for one in '\"id\":4,\"status\":\"'$(cat former)'\",\"version\":\"1.0.0\"' \
+        '\"id\":9,\"status\":\"ready\",\"version\":\"2.0.0\"'; do echo '  {\"name\":\"a\",'$one'},'; done; echo ']' ;;\n\
+        cluster) printf '{\\n  \"fault_tolerance\": 1\\n}\\n' ;;\n\
+        esac\n";
+    let fake = machine.write("twice/fake", fake);
+    let file = machine.write("twice/next", "#!/bin/sh\necho 2.0.0\n");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let run = |former: &str, options: &[&str]| {
+        machine.write("twice/former", former);
+        let mut script = Command::new(deploy().join("scripts/rolling-upgrade.sh"));
+        script.args(["--timeout", "1", "--transport", "/bin/false"]).args(options).arg(&file);
+        script.env("SHEAF", format!("sh {}", fake.display())).current_dir(machine.path("twice"));
+        let done = script.output().expect("it can be run");
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        (done.status.code(), said)
+    };
+    for options in [vec![], vec!["--dry-run"]] {
+        let (code, said) = run("lost", &options);
+        let wanted = ["two nodes are called a", "nothing was touched", "sheaf node forget 4 --yes"];
+        assert!(code == Some(1) && wanted.iter().all(|part| said.contains(part)), "{said}");
+        assert!(!said.contains("install"), "{said}");
+    }
+    let (code, said) = run("left", &[]);
+    assert!(code == Some(0) && said.contains("all 1 nodes have 2.0.0 (1 had it before)"), "{said}");
+}
+
 #[test]
 fn the_unit_is_one() {
     if !need::programs(&["systemd-analyze", "systemd-sysusers"]) {

@@ -5,20 +5,44 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_tests::{Agent, Cluster, manual, wait_for};
+use sheaf_tests::receiver::{Answer, Receiver};
+use sheaf_tests::{Agent, Cluster, cli, manual, wait_for};
+
+/// What is refused is tried again after a second.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Every name in the expressions of alerts and dashboard is one that some agent answers.
 pub(crate) fn named(cluster: &Cluster) {
     let mut used = names(&read("alerts.yml"));
     used.extend(panels().iter().flat_map(|expression| names(expression)));
     assert!(used.len() > 20, "{used:?}");
-    // Told where there is a sink alone: J22 of `tests/cluster/sinks.rs` looks for them.
-    used.retain(|name| !name.starts_with("sheaf_sink_"));
     wait_for("agents answer every metric that is used", Duration::from_secs(20), || {
         let answered: BTreeSet<String> = cluster.agents().iter().flat_map(scrape).collect();
         let missing: Vec<&String> = used.difference(&answered).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in {answered:?}")) }
     });
+}
+
+/// A sink whose receiver refuses what it hears first, and takes it then: only of such a one is there something to be told.
+pub(crate) fn sink(cluster: &Cluster) -> Receiver {
+    let receiver = Receiver::start();
+    receiver.answers(Answer::Head("500 Not now".to_owned()));
+    let sheaf = |args: &[&str], input: &str| cli::run(cluster.machine(), args, input.as_bytes()).ok();
+    let document = format!("kind: Sink\nname: pager\nwebhook: {{url: '{}', timeout: 2s}}\n", receiver.url());
+    sheaf(&["sink", "apply", "-f", "-"], &document);
+    sheaf(&["node", "label", "work-07", "watched"], "");
+    let heard = |taken: bool| {
+        wait_for(&format!("a delivery is answered, well: {taken}"), DELIVERED_WITHIN, || {
+            let heard = receiver.heard();
+            let found = heard.iter().any(|request| request.taken == taken);
+            if found { Ok(()) } else { Err(format!("{heard:?}")) }
+        });
+    };
+    heard(false);
+    receiver.answers(Answer::Head("200 OK".to_owned()));
+    heard(true);
+    sheaf(&["node", "label", "work-07", "watched-"], "");
+    receiver
 }
 
 /// A file that operators give their Prometheus or Grafana.

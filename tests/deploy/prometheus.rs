@@ -14,8 +14,8 @@ use crate::metrics::{panels, read};
 
 /// For one that scrapes and evaluates every second.
 const SOON: Duration = Duration::from_secs(20);
-/// What need not be there: nobody has given these agents a certificate for their dashboards, or registered a sink.
-const ABSENT: [&str; 2] = ["source=\"operator\"", "sheaf_sink_"];
+/// What need not be there: nobody has given these agents a certificate for their dashboards.
+const ABSENT: &str = "source=\"operator\"";
 
 pub(crate) fn asked(cluster: &Cluster) {
     if !need::programs(&["promtool", "prometheus"]) {
@@ -47,7 +47,7 @@ pub(crate) fn asked(cluster: &Cluster) {
         selected.extend(selectors(&panel));
     }
     selected.extend(alerts.iter().filter_map(|alert| alert["query"].as_str()).flat_map(selectors));
-    selected.retain(|selector| !ABSENT.iter().any(|absent| selector.contains(absent)));
+    selected.retain(|selector| !selector.contains(ABSENT));
     let is_nowhere =
         |selector: &&String| prometheus.rows(selector).unwrap_or_else(|why| panic!("{why}")).is_empty();
     let nowhere: Vec<&String> = selected.iter().filter(is_nowhere).collect();

@@ -52,6 +52,17 @@ pub struct Complaint {
     pub message: String,
 }
 
+/// What a page keeps in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Elements and texts, also those that are not shown.
+    pub nodes: u64,
+    /// Functions that wait for something to happen.
+    pub listeners: u64,
+    /// All that scripts keep.
+    pub bytes: u64,
+}
+
 impl Browser {
     /// Starts a browser of its own, which knows nothing and nobody.
     ///
@@ -90,8 +101,24 @@ impl Browser {
     }
 
     /// Asks Chromium itself, past WebDriver.
-    fn devtools(&self, command: &str, parameters: &Value) {
-        self.tell("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.tell("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
+    }
+
+    /// What the page keeps, once everything is thrown away that nobody can reach any more.
+    pub fn weight(&self) -> Weight {
+        self.devtools("Performance.enable", &json!({}));
+        // What is only reachable from what goes the first time goes the second.
+        for _ in 0..2 {
+            self.devtools("HeapProfiler.collectGarbage", &json!({}));
+        }
+        let metrics = self.devtools("Performance.getMetrics", &json!({}));
+        let of = |name: &str| {
+            let mut rows = metrics["metrics"].as_array().into_iter().flatten();
+            let found = rows.find(|row| row["name"] == name).and_then(|row| row["value"].as_f64());
+            found.unwrap_or_else(|| panic!("{name} in {metrics:#}")) as u64
+        };
+        Weight { nodes: of("Nodes"), listeners: of("JSEventListeners"), bytes: of("JSHeapUsedSize") }
     }
 
     /// Makes the page so wide and so high; one up to 500 wide is a phone's.

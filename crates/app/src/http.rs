@@ -8,7 +8,7 @@ use anyhow::Context;
 use futures::future::BoxFuture;
 use sheaf_agent::State;
 use sheaf_control::{Control, Place};
-use sheaf_model::view::ClusterStatus;
+use sheaf_model::view::{BucketState, ClusterStatus};
 use sheaf_model::{Phase, Queue, Timestamp};
 use sheaf_web::metrics::{Metrics, Samples, Source};
 use sheaf_web::{Limits, Web};
@@ -277,14 +277,7 @@ fn of_cluster(status: &ClusterStatus, samples: &mut Samples) {
     };
     let counts = [("ready", nodes.ready), ("lost", nodes.lost), ("draining", nodes.draining)];
     all("sheaf_nodes", "On the leader: nodes by status.", &counts, "status");
-    let counts = [
-        ("running", buckets.running),
-        ("partial", buckets.partial),
-        ("unplaced", buckets.unplaced),
-        ("suspended", buckets.suspended),
-        ("failed", buckets.failed),
-        ("other", buckets.other),
-    ];
+    let counts = BucketState::ALL.map(|state| (state.as_str(), buckets.of(state)));
     all("sheaf_buckets", "On the leader: buckets by state.", &counts, "state");
     let counts = [
         ("running", jobs.running),
@@ -296,4 +289,26 @@ fn of_cluster(status: &ClusterStatus, samples: &mut Samples) {
     all("sheaf_jobs", "On the leader: jobs by state.", &counts, "state");
     let about = "On the leader: subtasks of running jobs that could start and wait for room.";
     samples.gauge("sheaf_subtasks_ready", about, &[], jobs.subtasks_ready as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_told_by_each_of_their_states() {
+        let mut status = ClusterStatus::default();
+        for state in [BucketState::Placing, BucketState::WaitingForNode, BucketState::WaitingForNode] {
+            status.buckets.add(state);
+        }
+        let mut samples = Samples::default();
+        of_cluster(&status, &mut samples);
+        let text = samples.to_string();
+        for state in BucketState::ALL {
+            let count = status.buckets.of(state);
+            let line = format!("sheaf_buckets{{state=\"{}\"}} {count}\n", state.as_str());
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        assert!(!text.contains("other"), "{text}");
+    }
 }

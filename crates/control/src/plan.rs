@@ -78,6 +78,7 @@ impl Control {
                 running: running.contains(&node.id),
                 gates: gates(verdicts.get(&node.id)),
                 obstacle: then.obstacle(sight, node),
+                node_id: node.id.0,
             });
             let mut explained: Vec<NodeExplanation> = explained.collect();
             explained.sort_by(|a, b| a.node.cmp(&b.node));

@@ -2,6 +2,7 @@
 
 mod access;
 mod attention;
+mod counts;
 mod job;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::{Event, Gate, GateOutcome};
 
 pub use access::{AuthorityRow, AuthorityStatus, AuthorityWait, TokenRow};
 pub use attention::{Concern, Level, concerns};
+pub use counts::{BucketCounts, JobCounts, NodeCounts};
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
 /// Where a bucket stands as a whole.
@@ -91,6 +93,9 @@ pub struct InstanceView {
     pub restarts: u32,
     pub message: String,
     pub revision: u64,
+    /// The node's number: a lost one and the next may share a name. 0: an agent of a former release does not say it.
+    #[serde(default)]
+    pub node_id: u64,
 }
 
 /// `bucket list` rows, and without `instances` and rules what `bucket status` says.
@@ -220,6 +225,9 @@ pub struct NodeExplanation {
     pub gates: Vec<GateView>,
     /// What keeps it from there whatever the gates say, for people; empty: nothing.
     pub obstacle: String,
+    /// The node's number, as in [`InstanceView`].
+    #[serde(default)]
+    pub node_id: u64,
 }
 
 /// Why a node was chosen, in `bucket explain`.
@@ -325,41 +333,6 @@ pub struct MemberRow {
     pub role: String,
     pub match_lag: Option<u64>,
     pub address: String,
-}
-
-/// Nodes counted, in `cluster status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the promised fields")]
-pub struct NodeCounts {
-    pub ready: u32,
-    pub lost: u32,
-    pub draining: u32,
-}
-
-/// Buckets counted, in `cluster status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the promised fields")]
-pub struct BucketCounts {
-    pub running: u32,
-    pub partial: u32,
-    pub unplaced: u32,
-    pub suspended: u32,
-    pub failed: u32,
-    /// In any other state.
-    pub other: u32,
-}
-
-/// Jobs counted, in `cluster status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the promised fields")]
-pub struct JobCounts {
-    pub running: u32,
-    pub paused: u32,
-    pub finished: u32,
-    pub failed: u32,
-    pub canceled: u32,
-    /// Subtasks of running jobs that could start.
-    pub subtasks_ready: u64,
 }
 
 /// `cluster status`.

@@ -25,10 +25,12 @@ export function open(place, params, { again }) {
   const revised = revisions(name, again);
   const running = instances(again);
   const gated = gates(again);
+  const declared = declaration();
   return {
     async refresh() {
       const [status, explained] = await Promise.all([get("bucket/status", { name }), get("bucket/explain", { name }), events.refresh(), revised.refresh()]);
-      show(place, head(status, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
+      const module = may("bucket", name) ? await declared(status.module) : null;
+      show(place, head(status, module, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
         gated.view(explained.nodes), output.view(status.instances.map((one) => one.node)), revised.view(), events.view());
     },
     close: () => output.close(),
@@ -96,10 +98,25 @@ function revisions(name, again) {
   return all;
 }
 
-function head(status, again) {
+/** What a module declares, which stays as it is for each of its versions; null: it was not told. */
+function declaration() {
+  let [of, told] = [null, null];
+  return async (module) => {
+    if (of === module) return told;
+    try {
+      [told, of] = [await get("module/status", { name: module }), module];
+    } catch {
+      // Others of the page's questions fail as well, or this one is asked again.
+      told = null;
+    }
+    return told;
+  };
+}
+
+function head(status, module, again) {
   return el("div", { class: "title" },
     el("div", null, el("div", { class: "crumb" }, link("buckets", null, "Buckets")), el("h1", null, status.name)), state(status.state),
-    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, again)));
+    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, module, again)));
 }
 
 /** Where it runs, as it is now: what is shown may be from before. */
@@ -109,7 +126,15 @@ async function where(name) {
   return on.length === 0 ? "It runs nowhere now." : `It runs on ${on.length > 6 ? many(on.length, "node") : on.join(", ")} now.`;
 }
 
-function acts(status, done) {
+/** What its module says of a purge: null, it takes none; a plugin is always told, and knows itself what that means. */
+function purged(module) {
+  if (module?.runtime === "plugin") return "Its module is told to throw away what it has collected, as far as it can. That cannot be undone.";
+  const call = module?.module.life_cycle?.on_purge;
+  if (!call) return null;
+  return `Its module throws away what it has collected, by ${call.command?.join(" ") ?? "its on_purge"}. That cannot be undone.`;
+}
+
+function acts(status, module, done) {
   const { name, revision } = status;
   if (!may("bucket", name)) return null;
   const body = { name, revision };
@@ -126,8 +151,9 @@ function acts(status, done) {
     if (!status.multi_node) found.push(button("Move …", () => move(status, done)));
   }
   // Of what is off nothing runs that could be told.
-  if (!status.suspended && status.state !== "quarantined") {
-    found.push(act("Purge", "bucket/purge", async () => `${await where(name)} Its module is told to throw away what it has collected. That cannot be undone.`, true));
+  const told = purged(module);
+  if (told !== null && !status.suspended && status.state !== "quarantined") {
+    found.push(act("Purge", "bucket/purge", async () => `${await where(name)} ${told}`, true));
   }
   found.push(act("Delete", "bucket/delete", async () =>
     `${await where(name)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.`, true));

@@ -21,7 +21,7 @@ export function open(place, params, { again }) {
   const [before, nodesBefore] = [[], []];
   let found = null;
   let wrong = null;
-  // The cell whose history is shown, and the one that the Tab key leads to.
+  // The cell whose history is shown, by the bucket's name and the node's number, and the one that the Tab key leads to.
   let chosen = null;
   let opened = false;
   let reached = null;
@@ -46,8 +46,7 @@ export function open(place, params, { again }) {
 
   function cell(bucket, node, it, row, column, known) {
     const [glyph, tone] = look(it.mark);
-    const id = `${bucket.name} ${node.name}`;
-    const open = chosen === id;
+    const open = chosen?.name === bucket.name && chosen.node.id === node.id;
     const tell_ = (event) => tell(event.currentTarget, bucket, node, it);
     return el("td", { "data-key": `${bucket.name} ${known}` }, el("button", {
       type: "button", class: `cell ${tone}`, "data-at": `${row} ${column}`, "data-mark": it.mark,
@@ -55,7 +54,7 @@ export function open(place, params, { again }) {
       "aria-label": `${bucket.name} on ${node.name}: ${words(it.mark)}. ${it.why}`,
       onmouseenter: tell_, onmouseleave: hide, onblur: hide,
       onfocus: (event) => { reached = `${row} ${column}`; tell_(event); },
-      onclick: () => { chosen = open ? null : id; opened = !open; hide(); again(); },
+      onclick: () => { chosen = open ? null : { name: bucket.name, node }; opened = !open; hide(); again(); },
     }, el("span", { "aria-hidden": "true" }, glyph)));
   }
 
@@ -111,26 +110,29 @@ export function open(place, params, { again }) {
 
   async function story() {
     if (chosen === null) return null;
-    const [name, nodeName] = chosen.split(" ");
+    const { name, node } = chosen;
     let [events, explained] = [null, null];
     try {
       [events, explained] = await Promise.all([
-        page("event/list", { subject: name, node: nodeName, limit: HISTORY }), get("bucket/explain", { name })]);
+        page("event/list", { subject: name, node: node.name, limit: HISTORY }), get("bucket/explain", { name })]);
     } catch (error) {
       if (error.code !== "not_found") throw error;
       chosen = null;
       return null;
     }
-    const { gates, obstacle } = explained.nodes.find((one) => one.node === nodeName) ?? { gates: [], obstacle: "" };
-    const all = link("events", { filter: `subject=${name} node=${nodeName}` }, "all of its history");
+    // A node of a former release says no numbers.
+    const meant = (one) => (one.node_id ? one.node_id === node.id : one.node === node.name);
+    const { gates, obstacle } = explained.nodes.find(meant) ?? { gates: [], obstacle: "" };
+    const shared = explained.nodes.filter((one) => one.node === node.name).length > 1;
+    const all = link("events", { filter: `subject=${name} node=${node.name}` }, "all of its history");
     const close = el("span", { class: "acts" }, events.next ? all : null, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
-    return el("div", { "data-key": "story" }, card(`${name} on ${nodeName}`, close,
+    return el("div", { "data-key": "story" }, card(`${name} on ${node.name}${shared ? ` (node ${node.id})` : ""}`, close,
       el("h3", null, "Gates"), gates.length === 0 ? el("p", { class: "empty" }, "The node has not answered yet.") : table("Gates", [
         { title: "Gate", cell: (gate) => gate.gate },
         { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
         { title: "Reason", text: true, cell: (gate) => gate.reason },
       ], gates, (gate) => gate.gate), obstacle ? el("p", null, `Whatever the gates say: ${obstacle}`) : null,
-      el("h3", null, "History of this cell"), events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
+      el("h3", null, "History of this cell"), shared ? el("p", { class: "quiet small" }, "Of every node of this name: events are remembered by it.") : null, events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
         : table("History of this cell", eventColumns().filter(({ title: name_ }) => !["Subject", "Node"].includes(name_)), events.rows,
           (row) => `${row.revision} ${row.kind} ${row.after}`)));
   }

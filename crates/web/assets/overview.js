@@ -7,6 +7,9 @@ import { count, many, state, words } from "./words.js";
 
 export const title = () => "Overview";
 
+// States of buckets that are on their way or held up.
+const UNDER_WAY = [["waiting_for_node", "warn"], ["quarantined", "warn"], ["placing", "busy"], ["starting", "busy"], ["stopping", "busy"]];
+
 export function open(place) {
   return {
     async refresh() {
@@ -42,14 +45,16 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
   const sum = (counts) => Object.values(counts).reduce((all, number) => all + number, 0);
   // What subtasks of theirs are ready is counted beside them.
   const { subtasks_ready: _, ...ofJobs } = jobs;
+  // Those under way are counted by their states and together; a node of a former release says them together alone.
+  const underWay = UNDER_WAY.map(([word]) => buckets[word]).reduce((all, number) => all + number, 0);
   return el("div", { class: "tiles" },
     tile("nodes", "Leader", leader ?? "none", [el("span", null, `term ${count(term)}`), el("span", null, `revision ${count(revision)}`)]),
     tile("nodes", "Fault tolerance", count(spare), [el("span", null, "voters may fail")]),
     tile("nodes", "Nodes", count(nodes.ready + nodes.lost + nodes.draining),
       [part(nodes.ready, "ready", "good"), part(nodes.draining, "draining", "warn"), part(nodes.lost, "lost", "bad")]),
-    tile("buckets", "Buckets", count(sum(buckets)), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
+    tile("buckets", "Buckets", count(sum(buckets) - underWay), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
       part(buckets.unplaced, "unplaced", "bad"), part(buckets.failed, "failed", "bad"), part(buckets.suspended, "suspended", "idle"),
-      part(buckets.other, "other", "busy")]),
+      UNDER_WAY.map(([word, tone]) => part(buckets[word], word, tone)), part(buckets.other - underWay, "other", "busy")]),
     tile("jobs", "Jobs", count(sum(ofJobs)),
       [part(jobs.running, "running", "busy"), part(jobs.paused, "paused", "warn"), part(jobs.finished, "finished", "good"),
         part(jobs.failed, "failed", "bad"), part(jobs.canceled, "canceled", "idle")]));

@@ -77,12 +77,14 @@ async fn line(client: &Client, row: BucketRow, nodes: &[NodeRow]) -> Result<Opti
 
 /// A cell for each node, in their order.
 fn cells(nodes: &[NodeRow], explanation: &Explanation, status: &BucketStatus) -> Vec<Cell> {
-    let explained: HashMap<&str, &NodeExplanation> =
-        explanation.nodes.iter().map(|node| (node.node.as_str(), node)).collect();
+    let explained: HashMap<(u64, &str), &NodeExplanation> =
+        explanation.nodes.iter().map(|node| (key(node.node_id, &node.node), node)).collect();
     let cell = |node: &NodeRow| {
-        let explained = explained.get(node.name.as_str()).copied();
+        let keys = [key(node.id, &node.name), key(0, &node.name)];
+        let explained = keys.iter().find_map(|key| explained.get(key)).copied();
         let decided = explanation.decision.as_ref().filter(|decision| decision.chosen == node.name);
-        let Some(instance) = status.instances.iter().find(|instance| instance.node == node.name) else {
+        let Some(instance) = status.instances.iter().find(|one| keys.contains(&key(one.node_id, &one.node)))
+        else {
             return absent(explained);
         };
         let why = match (instance.message.as_str(), decided) {
@@ -93,6 +95,12 @@ fn cells(nodes: &[NodeRow], explanation: &Explanation, status: &BucketStatus) ->
         Cell { mark: instance.phase.clone(), epoch: instance.epoch, why }
     };
     nodes.iter().map(cell).collect()
+}
+
+/// What a node is known by: its number, as a lost node and the next may share a name. An agent of a former release says no
+/// numbers, but 0.
+const fn key(number: u64, name: &str) -> (u64, &str) {
+    if number == 0 { (0, name) } else { (number, "") }
 }
 
 /// A cell without an instance: whether there could be one.
@@ -130,6 +138,7 @@ mod tests {
             .collect();
         let value = json!({
             "node": "n", "status": "ready", "eligible": eligible, "running": false, "gates": gates, "obstacle": "",
+            "node_id": 9
         });
         serde_json::from_value(value).expect("an explanation")
     }
@@ -146,5 +155,52 @@ mod tests {
         let gave_up = NodeExplanation { obstacle: "it gave up there".to_owned(), ..explained(true, &[]) };
         let cell = absent(Some(&gave_up));
         assert_eq!((cell.mark.as_str(), cell.why.as_str()), ("refused", "it gave up there"));
+    }
+
+    fn row(id: u64, status: &str) -> NodeRow {
+        let value = json!({
+            "name": "n", "id": id, "hostname": "h", "address": "a:1", "status": status, "voter": false, "leader": false,
+            "labels": [], "allowed_modules": [], "version": "0", "cpu": 1, "memory_used": 0, "memory_total": 0,
+            "load": 0.0, "buckets": 0, "since": ""
+        });
+        serde_json::from_value(value).expect("a node")
+    }
+
+    #[test]
+    fn nodes_that_share_a_name_have_cells_of_their_own() {
+        let status = |numbers: &[u64]| -> BucketStatus {
+            let one = |number: &u64| {
+                json!({
+                    "node": "n", "phase": "running", "epoch": 3, "pid": 1, "started_at": null, "restarts": 0,
+                    "message": "as last heard: running", "revision": 1, "node_id": number
+                })
+            };
+            let value = json!({
+                "name": "/a", "revision": 1, "type": "analytic", "module": "m@1", "multi_node": true, "suspended": false,
+                "node_list_rules": [], "node_affinity": [], "affinity_epoch": null, "affinity_since": null,
+                "state": "running", "desired": 1, "running": 1, "instances": numbers.iter().map(one).collect::<Vec<_>>(),
+                "owner": null, "labels": {}, "message": "", "quarantined_until": null, "emergency": null, "objects": 0,
+                "object_bytes": 0
+            });
+            serde_json::from_value(value).expect("a status")
+        };
+        let of = |nodes| -> Explanation {
+            let value =
+                json!({ "name": "/a", "state": "running", "nodes": [], "decision": null, "message": "" });
+            Explanation { nodes, ..serde_json::from_value(value).expect("an explanation") }
+        };
+        let lost = NodeExplanation { node_id: 4, status: "lost".to_owned(), ..explained(false, &[]) };
+        let next = explained(true, &[]);
+        let marks = |explanation: &Explanation, status: &BucketStatus| {
+            let cells = cells(&[row(4, "lost"), row(9, "ready")], explanation, status);
+            cells.into_iter().map(|cell| cell.mark).collect::<Vec<_>>()
+        };
+        let both = of(vec![lost, next]);
+        assert_eq!(marks(&both, &status(&[4])), ["running", "available"]);
+        assert_eq!(marks(&both, &status(&[9])), ["unknown", "running"]);
+        // Of a former release, which says no numbers, the name must do.
+        let unnumbered = of(vec![NodeExplanation { node_id: 0, ..explained(true, &[]) }]);
+        assert_eq!(marks(&unnumbered, &status(&[0])), ["running", "running"]);
+        assert_eq!(marks(&unnumbered, &status(&[])), ["available", "available"]);
     }
 }

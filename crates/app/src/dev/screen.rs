@@ -279,6 +279,7 @@ mod tests {
             restarts: 0,
             message: String::new(),
             revision: 5,
+            node_id: 3,
         });
         let node = |name: &str, refused: Option<(&str, &str)>| NodeExplanation {
             node: name.to_owned(),
@@ -287,6 +288,7 @@ mod tests {
             running: name == "work-01",
             gates: gates(refused),
             obstacle: String::new(),
+            node_id: 0,
         };
         let reason = "module \"count\" is not in this node's [modules] allow list (collect)";
         let explanation = Explanation {

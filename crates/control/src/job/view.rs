@@ -290,6 +290,7 @@ impl Control {
                     running: job.progress.running().values().any(|it| it.node == node.id),
                     gates: GateView::all(gates),
                     obstacle: obstacle(node),
+                    node_id: node.id.0,
                 }
             })
             .collect();

@@ -154,15 +154,7 @@ impl<'a> Sight<'a> {
     ) -> Option<BucketName> {
         let (mut counted, mut last) = (0, None);
         for bucket in self.buckets_after(after).take(at_most) {
-            let count = match self.bucket_state(bucket).0 {
-                BucketState::Running => &mut counts.running,
-                BucketState::Partial => &mut counts.partial,
-                BucketState::Unplaced => &mut counts.unplaced,
-                BucketState::Suspended => &mut counts.suspended,
-                BucketState::Failed => &mut counts.failed,
-                _ => &mut counts.other,
-            };
-            *count += 1;
+            counts.add(self.bucket_state(bucket).0);
             (counted, last) = (counted + 1, Some(bucket.name()));
         }
         last.filter(|_| counted == at_most).cloned()
@@ -204,6 +196,7 @@ impl<'a> Sight<'a> {
             restarts: instance.restarts,
             message,
             revision: instance.revision.0,
+            node_id: instance.node.0,
         }
     }
 

@@ -42,6 +42,7 @@ impl Sight<'_> {
             running: self.runs_on(bucket, node.id),
             gates: GateView::all(gates),
             obstacle: self.obstacle(bucket, node),
+            node_id: node.id.0,
         }
     }
 

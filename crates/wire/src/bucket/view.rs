@@ -69,6 +69,7 @@ impl From<InstanceView> for v1::Instance {
             restarts: instance.restarts,
             message: instance.message,
             revision: instance.revision,
+            node_id: instance.node_id,
         }
     }
 }
@@ -84,6 +85,7 @@ impl From<v1::Instance> for InstanceView {
             restarts: instance.restarts,
             message: instance.message,
             revision: instance.revision,
+            node_id: instance.node_id,
         }
     }
 }
@@ -234,6 +236,7 @@ impl From<NodeExplanation> for v1::NodeExplanation {
             running: node.running,
             gates: node.gates.into_iter().map(gate).collect(),
             obstacle: node.obstacle,
+            node_id: node.node_id,
         }
     }
 }
@@ -248,6 +251,7 @@ impl From<v1::NodeExplanation> for NodeExplanation {
             running: node.running,
             gates: node.gates.into_iter().map(gate).collect(),
             obstacle: node.obstacle,
+            node_id: node.node_id,
         }
     }
 }

@@ -85,14 +85,7 @@ impl From<ClusterStatus> for v1::ClusterStatus {
             revision: status.revision,
             members: status.members.into_iter().map(Into::into).collect(),
             nodes: Some(v1::NodeCounts { ready: nodes.ready, lost: nodes.lost, draining: nodes.draining }),
-            buckets: Some(v1::BucketCounts {
-                running: buckets.running,
-                partial: buckets.partial,
-                unplaced: buckets.unplaced,
-                suspended: buckets.suspended,
-                failed: buckets.failed,
-                other: buckets.other,
-            }),
+            buckets: Some(buckets.into()),
             jobs: Some(v1::JobCounts {
                 running: jobs.running,
                 paused: jobs.paused,
@@ -105,6 +98,42 @@ impl From<ClusterStatus> for v1::ClusterStatus {
             message: status.message,
             secured: status.secured,
             asker: status.asker.map(Into::into),
+        }
+    }
+}
+
+impl From<BucketCounts> for v1::BucketCounts {
+    fn from(counts: BucketCounts) -> Self {
+        Self {
+            running: counts.running,
+            partial: counts.partial,
+            unplaced: counts.unplaced,
+            suspended: counts.suspended,
+            failed: counts.failed,
+            other: counts.other,
+            placing: counts.placing,
+            starting: counts.starting,
+            stopping: counts.stopping,
+            quarantined: counts.quarantined,
+            waiting_for_node: counts.waiting_for_node,
+        }
+    }
+}
+
+impl From<v1::BucketCounts> for BucketCounts {
+    fn from(counts: v1::BucketCounts) -> Self {
+        Self {
+            running: counts.running,
+            partial: counts.partial,
+            unplaced: counts.unplaced,
+            suspended: counts.suspended,
+            failed: counts.failed,
+            other: counts.other,
+            placing: counts.placing,
+            starting: counts.starting,
+            stopping: counts.stopping,
+            quarantined: counts.quarantined,
+            waiting_for_node: counts.waiting_for_node,
         }
     }
 }
@@ -134,14 +163,7 @@ impl From<v1::ClusterStatus> for ClusterStatus {
             revision: status.revision,
             members: status.members.into_iter().map(Into::into).collect(),
             nodes: NodeCounts { ready: nodes.ready, lost: nodes.lost, draining: nodes.draining },
-            buckets: BucketCounts {
-                running: buckets.running,
-                partial: buckets.partial,
-                unplaced: buckets.unplaced,
-                suspended: buckets.suspended,
-                failed: buckets.failed,
-                other: buckets.other,
-            },
+            buckets: buckets.into(),
             jobs: JobCounts {
                 running: jobs.running,
                 paused: jobs.paused,

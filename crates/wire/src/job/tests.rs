@@ -116,7 +116,7 @@ impl JobApi for Fake {
             "nodes": [{
                 "node": "n1", "status": "ready", "eligible": false, "running": true,
                 "gates": [{"gate": "local_config", "pass": null, "reason": "not asked"}],
-                "obstacle": "the node is being drained"
+                "obstacle": "the node is being drained", "node_id": 11
             }]
         }))
         .unwrap())

@@ -29,7 +29,7 @@ fn status(state: BucketState) -> BucketStatus {
         "affinity_since": AT, "state": state.as_str(), "desired": 3, "running": 2,
         "instances": [{
             "node": "n1", "phase": "running", "epoch": 9, "pid": 77, "started_at": AT, "restarts": 4,
-            "message": "m", "revision": 6
+            "message": "m", "revision": 6, "node_id": 11
         }],
         "owner": "o", "labels": {"team": "web"}, "message": "why", "quarantined_until": AT,
         "emergency": "no licence", "objects": 3, "object_bytes": 99,
@@ -67,7 +67,7 @@ fn explanations() {
                 {"gate": "node_list_rules", "pass": false, "reason": "no"},
                 {"gate": "can_run_on_this_node", "pass": null, "reason": "not asked"}
             ],
-            "obstacle": "it gave up there"
+            "obstacle": "it gave up there", "node_id": 11
         }],
         "decision": {"chosen": "n1", "epoch": 9, "at": AT, "why": "w", "runners_up": ["n2"]},
         "message": "m"
@@ -109,7 +109,10 @@ fn clusters_and_modules() {
             "name": "n1", "id": 3, "voter": true, "role": "leader", "match_lag": 4, "address": "a:1"
         }],
         "nodes": {"ready": 5, "lost": 6, "draining": 7},
-        "buckets": {"running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6},
+        "buckets": {
+            "running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6, "placing": 7,
+            "starting": 8, "stopping": 9, "quarantined": 10, "waiting_for_node": 11
+        },
         "jobs": {"running": 1, "paused": 2, "finished": 3, "failed": 4, "canceled": 5, "subtasks_ready": 6},
         "fault_tolerance": 1, "secured": true, "cluster": "c", "revision": 8, "message": "m",
         "asker": {"name": "olaf", "role": "operator", "prefix": "/team-a/"}

@@ -17,6 +17,7 @@ pub(crate) fn status() -> BucketStatus {
         restarts: 0,
         message: String::new(),
         revision: 7,
+        node_id: 0,
     };
     BucketStatus {
         name: "/logs/web".to_owned(),
@@ -88,6 +89,7 @@ pub(crate) fn explanation() -> Explanation {
                 gate("can_run_on_this_node", Some(true), ""),
             ],
             obstacle: String::new(),
+            node_id: 0,
         },
         NodeExplanation {
             node: "import-03".to_owned(),
@@ -100,6 +102,7 @@ pub(crate) fn explanation() -> Explanation {
                 gate("can_run_on_this_node", Some(false), "/opt/flume/bin/flume-ng does not exist"),
             ],
             obstacle: String::new(),
+            node_id: 0,
         },
     ];
     nodes.extend((1..=16).map(|n| NodeExplanation {
@@ -117,6 +120,7 @@ pub(crate) fn explanation() -> Explanation {
             gate("can_run_on_this_node", None, "not asked: refused by local_config"),
         ],
         obstacle: String::new(),
+        node_id: 0,
     }));
     Explanation {
         name: "/logs/web".to_owned(),
