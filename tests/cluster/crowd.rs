@@ -1,5 +1,6 @@
 //! Far more agents than this machine could run, as far as a leader sees them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::cluster::SOON;
@@ -30,6 +31,8 @@ fn led_by_another(cluster: &Cluster) {
     let before = cluster.status("/crowd");
     let crowd = Crowd::gather(cluster, AGENTS);
     crowd.wait_led_by(&leader.address(), SOON);
+    let late: BTreeMap<String, u64> =
+        others.iter().map(|agent| (agent.name(), late_heartbeats(agent))).collect();
     leader.kill();
     let killed = Instant::now();
     let ask = || others[0].cli(&["cluster", "status", "-o", "json"]);
@@ -48,7 +51,15 @@ fn led_by_another(cluster: &Cluster) {
     });
     let status = ask().ok().json();
     assert_eq!((&status["leader"], &status["term"]), (&new.name().into(), &term), "no further election");
+    assert_eq!(late_heartbeats(new), late[&new.name()], "half of each lease was left at any time");
     let after = others[0].cli(&["bucket", "status", "/crowd", "-o", "json"]).ok().json();
     assert_eq!(only_node(&after), others[0].name());
     assert_eq!((epoch(&after), pids(&after)), (epoch(&before), pids(&before)), "no lease was lost");
+}
+
+/// How often it heard, leading, a node later than half a lease after its heartbeat before.
+fn late_heartbeats(agent: &Agent) -> u64 {
+    let metrics = agent.metrics().expect("it answers");
+    let count = metrics.lines().find_map(|line| line.strip_prefix("sheaf_late_heartbeats_total "));
+    count.and_then(|count| count.parse().ok()).expect("they are counted from its start")
 }

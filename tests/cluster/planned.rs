@@ -47,7 +47,8 @@ fn drained(cluster: &Cluster) {
         );
     }
     assert_eq!(only_node(&cluster.status("/drain/a")), "n1", "nothing has happened");
-    cluster.cli(&["node", "drain", "n1", "--wait"]).ok();
+    let told = ["/drain/a → ", "/drain/b → ", "/drain/all stopped here in ", "(3 of 3)"];
+    cluster.cli(&["node", "drain", "n1", "--wait"]).ok().mentions(&told);
     for name in ["/drain/a", "/drain/b"] {
         let status = cluster.wait_state(name, "running");
         assert_ne!(only_node(&status), "n1");
@@ -70,7 +71,7 @@ fn drained(cluster: &Cluster) {
         .cli(&["bucket", "move", "/drain/a", "--to", "n1"])
         .exits(1)
         .mentions(&["n1: the node is being drained"]);
-    cluster.cli(&["node", "drain", "n2"]).ok();
+    cluster.cli(&["node", "drain", "n2"]).ok().mentions(&["sheaf node status n2"]);
     cluster.cli(&["node", "drain", "n3"]).exits(1).mentions(&["n3 is the last that takes work"]);
     assert_eq!(cluster.node("n3")["status"], "ready", "nothing has changed");
     for node in ["n1", "n2"] {
@@ -119,7 +120,10 @@ fn deadline(cluster: &Cluster) {
         (row["to"].as_str(), row["why"].as_str()),
         (Some(""), Some("no other node is available: it stays until another is"))
     );
-    cluster.cli(&["node", "drain", "n1", "--wait", "--timeout", "1s"]).exits(4).mentions(&["/drain/stays"]);
+    cluster
+        .cli(&["node", "drain", "n1", "--wait", "--timeout", "1s"])
+        .exits(4)
+        .mentions(&["/drain/stays (no other node is available"]);
     assert_eq!(cluster.status("/drain/stays")["state"], "running");
     cluster.cli(&["node", "drain", "n1", "--deadline", "500ms", "--wait"]).ok();
     cluster.wait_state("/drain/stays", "unplaced");

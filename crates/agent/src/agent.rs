@@ -43,10 +43,6 @@ use crate::work::{self, Desk};
 
 /// Inputs that wait for the loop; who has more waits too.
 const INPUTS: usize = 1024;
-/// Messages that wait for the session. When there is no room the session begins anew and all is said again, at once: so there is
-/// room for what may be owed of each bucket that was ever here, with what is said beside it. What does not wait takes no memory, and
-/// what waits for a leader that does not read waits until its heartbeats are late, no longer.
-const MESSAGES: usize = 1 << 17;
 /// Requests that wait for the loop.
 const REQUESTS: usize = 16;
 /// A timer this late is counted: the machine is starved.
@@ -148,7 +144,7 @@ impl Agent {
         let meter = Arc::new(LoadMeter::new(options.data_dir.clone(), options.elsewhere.clone()));
         let signals = Arc::new(Signals::default());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
-        let (say, said) = mpsc::channel(MESSAGES);
+        let (say, said) = link::messages();
         let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
         let (slots, speaks, known) = (options.slots, say.clone(), facts.subscribe());
         let (resets, counts) = (signals.clone(), meter.counts().clone());
@@ -486,23 +482,6 @@ impl Loop {
                 let _ = answer.send(state); // whoever asked may have gone
                 None
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sheaf_model::BucketName;
-
-    use super::*;
-
-    #[test]
-    fn what_is_owed_of_very_many_buckets_is_said_without_a_new_session() {
-        let (say, _said) = mpsc::channel(MESSAGES);
-        for number in 0..100_000 {
-            let bucket = BucketName::new(&format!("/b{number}")).expect("a name");
-            let message = ToLeader::NothingLeft { bucket, revision: Revision(1) };
-            say.try_send(message).unwrap_or_else(|_| panic!("no room for message {number}"));
         }
     }
 }

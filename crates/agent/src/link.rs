@@ -32,6 +32,11 @@ pub(crate) use watching::watch;
 /// Opening a stream takes at most so long.
 const OPENING: Duration = Duration::from_secs(1);
 
+/// Messages that wait for the session, of an agent or of its stand-in. When there is no room the session begins anew and all is said
+/// again, at once: so there is room for what may be owed of each bucket that was ever here, with what is said beside it. What does
+/// not wait takes no memory, and what waits for a leader that does not read waits until its heartbeats are late, no longer.
+const MESSAGES: usize = 1 << 17;
+
 /// Where members are, newest knowledge first; asked each time a stream is opened.
 pub type Members = Arc<dyn Fn() -> Vec<Contact> + Send + Sync>;
 
@@ -57,6 +62,11 @@ pub(crate) struct Link {
     pub(crate) stand_in: bool,
     /// Where what is said of subtasks goes; none: none are taken here.
     pub(crate) desk: Option<Arc<Desk>>,
+}
+
+/// What a node has to say, on its way to the session.
+pub(crate) fn messages() -> (mpsc::Sender<ToLeader>, mpsc::Receiver<ToLeader>) {
+    mpsc::channel(MESSAGES)
 }
 
 /// What the agent's loop tells the session beside messages.
@@ -178,5 +188,22 @@ impl Backoff {
         let wait = self.next;
         self.next = (self.next * 2).min(self.max);
         wait / 2 + jitter(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::BucketName;
+
+    use super::*;
+
+    #[test]
+    fn what_is_owed_of_very_many_buckets_is_said_without_a_new_session() {
+        let (say, _said) = messages();
+        for number in 0..100_000 {
+            let bucket = BucketName::new(&format!("/b{number}")).expect("a name");
+            let message = ToLeader::NothingLeft { bucket, revision: Revision(1) };
+            say.try_send(message).unwrap_or_else(|_| panic!("no room for message {number}"));
+        }
     }
 }

@@ -52,8 +52,8 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 const GONE_WITHIN: Duration = Duration::from_secs(3);
 /// For the session's farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Inputs and messages that wait.
-const QUEUE: usize = 256;
+/// Inputs that wait; who has more waits too.
+const INPUTS: usize = 256;
 
 /// What a stand-in must know, as JSON on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,8 +173,8 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
     let keepers = Keepers::open(keeper).map_err(AgentError::Instances)?;
     let mut executor = Executor::new(keepers, orders.facts.name.clone(), boot.clone(), orders.binary.clone());
     let found = executor.find().await?;
-    let (inputs_in, inputs) = mpsc::channel(QUEUE);
-    let (say, said) = mpsc::channel(QUEUE);
+    let (inputs_in, inputs) = mpsc::channel(INPUTS);
+    let (say, said) = link::messages();
     let signals = Arc::new(Signals::of_a_welcomed_life(orders.seen));
     let (_facts, facts) = watch::channel(orders.facts);
     let members: Vec<Contact> = match orders.contacts {

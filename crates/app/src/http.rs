@@ -66,10 +66,7 @@ pub(crate) async fn serve(
         stop.cancelled().await;
         return Ok(());
     };
-    let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
-    let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
-    hosts.extend(advertised.map(|(host, _)| host.to_owned()));
-    hosts.extend(config.https.names.iter().cloned());
+    let hosts = hosts(&config, &place.identity.address);
     let secured = place.trust.transport.is_secured();
     let awaits = move || {
         let joins = secured && place.registration.borrow().is_none();
@@ -92,6 +89,15 @@ pub(crate) async fn serve(
     // Whichever fails ends the agent, and the other with it.
     futures::try_join!(serving, https.watch(stop.clone()))?;
     Ok(())
+}
+
+/// Names that lead to this node, which others are told to reach at `address`, be it set or found.
+fn hosts(config: &Config, address: &str) -> Vec<String> {
+    let told = address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned());
+    let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
+    hosts.extend(told);
+    hosts.extend(config.https.names.iter().cloned());
+    hosts
 }
 
 /// What this agent's process knows.
@@ -310,5 +316,19 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(!text.contains("other"), "{text}");
+    }
+
+    #[test]
+    fn a_node_is_asked_by_the_address_that_was_found_as_by_one_that_is_set() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("agent.toml");
+        let text =
+            "[node]\nname = \"a\"\nhostname = \"a.example.org\"\n[http]\nnames = [\"sheaf.example.org\"]\n";
+        std::fs::write(&file, text).expect("the test's own file");
+        let config = Config::load(Some(&file), [], &[]).expect("a good config");
+        assert_eq!(config.advertise, None);
+        let of = |address: &str| hosts(&config, address);
+        assert_eq!(of("198.51.100.1:7420"), ["a", "a.example.org", "198.51.100.1", "sheaf.example.org"]);
+        assert_eq!(of("[2001:db8::1]:7420")[2], "2001:db8::1", "as a browser's question is read");
     }
 }

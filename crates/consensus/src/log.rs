@@ -110,6 +110,15 @@ impl raft_log::Callback for Flushed {
     }
 }
 
+/// A record that is whole and contradicts those before it, as an entry that was there already, is damage, too. `raft-log` says so
+/// with the one kind that nothing else has when it opens files.
+fn contradiction(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, error),
+        _ => error,
+    }
+}
+
 /// The log, shared by openraft's core (writes) and its replication tasks (reads).
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -131,7 +140,7 @@ impl LogStore {
         config.wal.flush_batch_wait = Some(GATHER);
         config.log_cache_capacity = Some(CACHE_BYTES);
         let _punctual = Punctual::begin();
-        let log = RaftLog::open(Arc::new(config))?;
+        let log = RaftLog::open(Arc::new(config)).map_err(contradiction)?;
         for cut in &cuts {
             tracing::warn!("{cut}");
         }

@@ -147,7 +147,7 @@ async fn one(
                 }
                 said(&status)
             }
-            Err(ApiError::NotFound(_)) if goal == Goal::Gone => match remains(client, bucket).await {
+            Err(ApiError::NotFound(_)) if goal == Goal::Gone => match places(client, bucket).await {
                 Ok(rows) if rows.is_empty() => return Ok(()),
                 Ok(rows) => ending(bucket, &rows),
                 Err(error) if error.can_retry() => error.to_string(),
@@ -166,8 +166,8 @@ async fn one(
     }
 }
 
-/// Where something of a bucket that is deleted may still run.
-async fn remains(client: &Client, bucket: &BucketName) -> Result<Vec<AffinityRow>, ApiError> {
+/// Where something of a bucket runs, or may still run if it is deleted.
+pub(crate) async fn places(client: &Client, bucket: &BucketName) -> Result<Vec<AffinityRow>, ApiError> {
     let page = PageOf { size: PAGE_MAX, token: String::new() };
     Ok(client.affinity(Affinity { node: None, bucket: Some(bucket.clone()), page }).await?.rows)
 }

@@ -8,6 +8,8 @@
 //! What is granted is in the log before a node hears of it. A session may break before that: the next one begins with what
 //! the node holds, and a quorum round after that tells what it should hold.
 
+mod size;
+
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +21,14 @@ use sheaf_engine::dispatch::{Attempts, Offer, applied, attempts_of, difference, 
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
-    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, Node, NodeId,
-    NodeStatus, Subtasks, Term,
+    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, JobSpec, Json, ModuleSpec, Node,
+    NodeId, NodeStatus, Subtasks, Term,
 };
 
 use sheaf_wire::{ApiError, MESSAGE_MAX};
+use size::{messages, rest, weight};
+
+pub(crate) use size::unsendable;
 
 use crate::Control;
 use crate::conductor::Decided;
@@ -42,10 +47,6 @@ const MOST: u32 = 5_000;
 /// Bytes of subtasks in one message to a node, as they are written there. It takes [`MESSAGE_MAX`], and beside them stands what
 /// their job is.
 const SUBTASKS_MAX: usize = 9 << 20;
-/// What a message has beside an order, at most.
-const FRAME: usize = 1 << 10;
-/// What a subtask has in it beside its item and the name of its backend, at most.
-const NUMBERS: usize = 96;
 /// The first so many in the queue are asked about before there is room for them. Those behind them, which no room may be for, are
 /// asked about when there is.
 const ASKED_AHEAD: usize = 64;
@@ -97,7 +98,7 @@ impl Control {
     /// Does all that is due. Whether something was granted. `unsure`: what was decided and not seen to be applied.
     async fn look_at_jobs(&self, member: &Member, term: Term, unsure: &mut Unsure) -> bool {
         self.take_up(&member.replica, term).await;
-        self.catch_up(member).await;
+        self.catch_up(member, term).await;
         let found = late(&member.replica.state(), unsure);
         self.begin_anew(found);
         let stops = self.to_stop(&member.replica.state());
@@ -134,7 +135,7 @@ impl Control {
         unsure.clear(); // what was decided before this is applied by now, or never
         self.begin_anew(found);
         if holds {
-            self.send(member, due, &sessions).await;
+            self.send(member, term, due, &sessions).await;
         }
         holds
     }
@@ -162,7 +163,7 @@ impl Control {
     }
 
     /// Sends to nodes whose sessions are new what they should hold and do not.
-    async fn catch_up(&self, member: &Member) {
+    async fn catch_up(&self, member: &Member, term: Term) {
         let (new, sessions) = {
             let state = member.replica.state();
             let mut floor = self.floor.lock();
@@ -196,7 +197,7 @@ impl Control {
                 unwanted.push((*node, found.unwanted));
             }
         }
-        self.send(member, missing, &sessions).await;
+        self.send(member, term, missing, &sessions).await;
         self.say_to_stop(unwanted);
     }
 
@@ -322,7 +323,7 @@ impl Control {
     }
 
     /// Sends attempts that are in the log, to nodes that are in these sessions still.
-    async fn send(&self, member: &Member, due: Attempts, sessions: &Sessions) {
+    async fn send(&self, member: &Member, term: Term, due: Attempts, sessions: &Sessions) {
         let due = {
             let state = member.replica.state();
             let priority = |id: JobId, subtask| Some(state.jobs.get(id)?.priority_of(subtask));
@@ -332,19 +333,9 @@ impl Control {
             for ((Reverse(priority), job), attempts) in jobs {
                 self.floor.keeps(node, job);
                 match self.order(member, job, priority, &attempts).await {
-                    Ok(Some(mut order)) => {
-                        let subtasks = std::mem::take(&mut order.subtasks);
-                        let rest = rest(&order);
-                        let room = MESSAGE_MAX.saturating_sub(rest).min(SUBTASKS_MAX);
-                        if subtasks.iter().any(|it| weight(it) > room) {
-                            tracing::error!("{}", too_long(job, node, rest));
-                            continue;
-                        }
-                        self.floor.lock().sent(node, job, &subtasks);
-                        for subtasks in messages(subtasks, room) {
-                            let order = Order { subtasks, ..order.clone() };
-                            self.say_to_run(member, (node, sessions.get(&node).copied()), order);
-                        }
+                    Ok(Some(order)) => {
+                        let session = sessions.get(&node).copied();
+                        self.send_order(member, term, (node, session), order).await;
                     }
                     Ok(None) => {}
                     Err(error) => {
@@ -354,6 +345,24 @@ impl Control {
                     }
                 }
             }
+        }
+    }
+
+    /// In as many messages as it takes.
+    async fn send_order(&self, member: &Member, term: Term, to: (NodeId, Option<u64>), mut order: Order) {
+        let subtasks = std::mem::take(&mut order.subtasks);
+        let room = MESSAGE_MAX.saturating_sub(rest(&order)).min(SUBTASKS_MAX);
+        let (subtasks, unsent): (Vec<_>, Vec<_>) = subtasks.into_iter().partition(|it| weight(it) <= room);
+        if !unsent.is_empty() {
+            self.end_unsent(member, term, to, &order, &unsent).await;
+        }
+        if subtasks.is_empty() {
+            return;
+        }
+        self.floor.lock().sent(to.0, order.job, &subtasks);
+        for subtasks in messages(subtasks, room) {
+            let order = Order { subtasks, ..order.clone() };
+            self.say_to_run(member, to, order);
         }
     }
 
@@ -392,24 +401,9 @@ impl Control {
                 job.spec.backends.get(usize::from(place)).cloned()
             };
             let backends: Vec<_> = attempts.iter().map(|(subtask, _)| backend(*subtask)).collect();
-            let named = module.spec.secrets_named().into_iter();
-            let set = named.filter_map(|name| {
-                let sealed = state.secrets.get(&name)?.sealed.clone();
-                Some((name, sealed))
-            });
-            let config =
-                |name: &BackendName| Some((name.clone(), state.backends.get(name)?.spec.config.clone()));
             let used: BTreeSet<&BackendName> = backends.iter().flatten().collect();
-            let order = Order {
-                job: id,
-                spec: job.spec.clone(),
-                module: module.spec.clone(),
-                subtasks: Vec::new(),
-                secrets: set.collect(),
-                backends: used.into_iter().filter_map(config).collect(),
-                artifact: state.artifacts.get(&job.spec.module).map(|pushed| pushed.artifact.clone()),
-                priority: Some(priority),
-            };
+            let order = without_subtasks(&state, id, (&job.spec, &module.spec), &used);
+            let order = Order { priority: Some(priority), ..order };
             (order, backends)
         };
         let subtasks: Vec<u32> = attempts.iter().map(|(subtask, _)| *subtask).collect();
@@ -440,38 +434,31 @@ fn by_priority(due: Attempts, priority: impl Fn(JobId, u32) -> Option<u8>) -> BT
     due.into_iter().map(|(node, attempts)| (node, apart(attempts))).collect()
 }
 
-/// Bytes of a message for what the job, its module, its secrets and its backends are.
-fn rest(order: &Order) -> usize {
-    serde_json::to_vec(order).map_or(MESSAGE_MAX, |json| json.len() + FRAME)
-}
-
-/// Bytes of a subtask there, at most: an item is JSON, of which no byte becomes more than two in a text.
-fn weight(subtask: &OrderedSubtask) -> usize {
-    let backend = subtask.backend.as_ref().map_or(0, |name| name.as_str().len());
-    2 * subtask.item.as_str().len() + backend + NUMBERS
-}
-
-fn too_long(job: JobId, node: NodeId, rest: usize) -> String {
-    format!(
-        "job {job} is not sent to node {node}: with the secrets that its module names, and what its backends say in config, it \
-         has {rest} bytes, and a message takes {MESSAGE_MAX}; cancel it, and let its module name fewer or shorter secrets"
-    )
-}
-
-/// As many of them at a time as one message has room for.
-fn messages(subtasks: Vec<OrderedSubtask>, room: usize) -> Vec<Vec<OrderedSubtask>> {
-    let (mut all, mut some, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for subtask in subtasks {
-        let more = weight(&subtask);
-        if !some.is_empty() && bytes + more > room {
-            all.push(std::mem::take(&mut some));
-            bytes = 0;
-        }
-        bytes += more;
-        some.push(subtask);
+/// What an order says of a job, its module, what that names, and these of its backends.
+fn without_subtasks(
+    state: &State,
+    job: JobId,
+    (spec, module): (&Arc<JobSpec>, &Arc<ModuleSpec>),
+    backends: &BTreeSet<&BackendName>,
+) -> Order {
+    let set = module.secrets_named().into_iter().filter_map(|name| {
+        let sealed = state.secrets.get(&name)?.sealed.clone();
+        Some((name, sealed))
+    });
+    let config = |name: &&BackendName| {
+        let config = state.backends.get(*name)?.spec.config.clone();
+        Some(((*name).clone(), config))
+    };
+    Order {
+        job,
+        spec: spec.clone(),
+        module: module.clone(),
+        subtasks: Vec::new(),
+        secrets: set.collect(),
+        backends: backends.iter().filter_map(config).collect(),
+        artifact: state.artifacts.get(&spec.module).map(|pushed| pushed.artifact.clone()),
+        priority: None,
     }
-    all.extend((!some.is_empty()).then_some(some));
-    all
 }
 
 /// What each of these subtasks is about, in order.

@@ -31,6 +31,7 @@ impl Control {
             unfit.retain(|_, since| since.elapsed() < UNFIT_FOR);
             let members = Membership {
                 unfit: unfit.keys().copied().collect(),
+                full: self.full(replica),
                 ..membership(replica, elected, &mut lost)
             };
             let change = next_change(&replica.state(), &members);
@@ -41,6 +42,15 @@ impl Control {
                 tokio::time::sleep(4 * EVERY).await;
             }
         }
+    }
+
+    /// Nodes without a vote that have not said that their disks have room for changes.
+    fn full(&self, replica: &Replica) -> BTreeSet<NodeId> {
+        let voters = replica.voters();
+        // Not while the sessions are locked: who locks both takes these first.
+        let nodes: Vec<NodeId> = replica.state().nodes.keys().copied().collect();
+        let others = nodes.into_iter().filter(|node| !voters.contains(node));
+        others.filter(|node| self.has_room(replica, *node) != Some(true)).collect()
     }
 
     /// A member that came back at another address is reached there from now on. At once, also just after an election:
@@ -142,4 +152,64 @@ async fn catch_up(replica: &Replica, node: NodeId) -> Result<(), String> {
     added
         .map_err(|_| format!("node {node} at {address} did not catch up within {CATCH_UP_WITHIN:?}"))?
         .map_err(|error| format!("node {node} at {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sheaf_engine::{Command, Proposal, Register};
+    use sheaf_model::session::{Heartbeat, Hello};
+    use sheaf_model::{Actor, BootId, Bytes, Incarnation, Load, Moment, NodeKey, Revision, Timestamp};
+
+    use super::*;
+    use crate::propose::tests::{One, Still, facts};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_counts_as_full_until_it_says_that_it_is_not() {
+        let one = One::formed().await;
+        let (control, replica) = (one.control(Arc::new(Still)), &one.member.replica);
+        for name in ["n1", "n2"] {
+            let command = Command::Register(Register { key: NodeKey::from(name), facts: facts(name) });
+            let (actor, at) = (Actor::from("test"), Timestamp::default());
+            replica.propose(&Proposal { actor, at, request: None, command }).await.expect("registered");
+        }
+        control.live.begin(Term(1), Moment(0));
+        let two = NodeId(2);
+        assert_eq!(
+            control.full(replica),
+            BTreeSet::from([two]),
+            "it has not been heard, and the other one votes"
+        );
+        let heard = |free: u64| {
+            let load = Load { disk_available: Bytes(free), ..Load::default() };
+            let heartbeat = Heartbeat { sent_at: Moment(0), load, seen: Revision(0) };
+            let mut live = control.live.lock();
+            let sessions = live.sessions.as_mut().expect("it leads");
+            if !sessions.is_connected(two) {
+                let state = replica.state();
+                let hello = Hello {
+                    cluster: state.cluster.id.clone().expect("a cluster"),
+                    node: two,
+                    key: NodeKey::from("n2"),
+                    boot: BootId::from("b"),
+                    incarnation: Incarnation::from("a"),
+                    facts: facts("n2"),
+                    fresh: true,
+                    stand_in: false,
+                    work: None,
+                };
+                sessions.opened(&hello, &state, Moment(0)).expect("nobody else is live");
+            }
+            sessions.heard(two, &heartbeat, Moment(0));
+            drop(live);
+            control.full(replica)
+        };
+        assert_eq!(
+            heard(replica.reserve_bytes() - 1),
+            BTreeSet::from([two]),
+            "only votes would be written there"
+        );
+        assert_eq!(heard(replica.reserve_bytes()), BTreeSet::new());
+    }
 }

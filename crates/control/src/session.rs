@@ -217,12 +217,6 @@ impl Session {
 }
 
 impl Control {
-    /// What lies between two heartbeats of a node.
-    fn heartbeat(&self) -> Span {
-        let member = self.place.member();
-        member.map_or(Span(0), |member| member.replica.state().cluster.settings.lease.heartbeat)
-    }
-
     /// Takes in what an agent says.
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
@@ -299,9 +293,15 @@ impl Control {
             Some(sessions) if sessions.is_of(node, of) => sessions.heard(node, heartbeat, now),
             _ => None,
         };
+        let lease = self.place.member().map(|member| member.replica.state().cluster.settings.lease);
+        let (heartbeat, ttl) = lease.map_or((0, u64::MAX), |lease| (lease.heartbeat.0, lease.ttl.0));
+        let since = before.map(|before| now.since(before).0);
+        if since.is_some_and(|since| since > ttl / 2) {
+            metrics::counter!("sheaf_late_heartbeats_total").increment(1);
+        }
         // One out of turn is sent because something is to be started.
-        match before.map(|before| now.since(before)) {
-            Some(since) if since.0 * 4 > self.heartbeat().0 * 3 => self.live.routine.notify_one(),
+        match since {
+            Some(since) if since * 4 > heartbeat * 3 => self.live.routine.notify_one(),
             _ => self.live.round.notify_one(),
         }
     }

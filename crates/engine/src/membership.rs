@@ -41,6 +41,8 @@ pub struct Membership {
     pub gone: BTreeSet<NodeId>,
     /// Nodes that could not catch up lately.
     pub unfit: BTreeSet<NodeId>,
+    /// Nodes without a vote whose disk has no room for changes, or that have not said yet how much is free there.
+    pub full: BTreeSet<NodeId>,
     /// The last election was long enough ago to change who votes.
     pub is_calm: bool,
     /// Nobody has led before this leader: nobody was lost before its election, so votes are given at once, since a cluster that
@@ -53,6 +55,11 @@ impl Membership {
     fn forms(&self) -> bool {
         self.is_first || self.voters.len() == 1
     }
+
+    /// Whether it gets no vote: a voter that writes nothing down is as good as none. Who has one keeps it.
+    fn excludes(&self, node: NodeId) -> bool {
+        !self.voters.contains(&node) && (self.unfit.contains(&node) || self.full.contains(&node))
+    }
 }
 
 /// The next change; none: all is as it should be, or nothing can be done about it.
@@ -63,9 +70,9 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
         return None;
     }
     let mut candidates = Candidates::new(state, members);
-    let may_vote = |node: &&Node| node.may_vote && node.status == NodeStatus::Ready;
-    let ready = state.nodes.values().filter(may_vote).count();
-    let possible = state.cluster.settings.voters.among(ready);
+    let ready = state.nodes.values().filter(|node| may_vote(node));
+    let able = ready.clone().filter(|node| !members.excludes(node.id)).count();
+    let possible = state.cluster.settings.voters.among_able(ready.count(), able);
     if members.voters.len() < possible {
         let missing = possible - members.voters.len();
         let add: Vec<NodeId> = (0..missing).map_while(|_| candidates.take(None)).collect();
@@ -94,6 +101,11 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
     members.learners.iter().find(|node| left(node)).copied().map(MembershipChange::Remove)
 }
 
+/// It is ready, and may.
+fn may_vote(node: &Node) -> bool {
+    node.may_vote && node.status == NodeStatus::Ready
+}
+
 /// How many voters are too few to take one away: what the settings want of all nodes that belong to the cluster, be they
 /// there or not, so that votes do not come and go with nodes.
 fn shrunk(state: &State) -> usize {
@@ -114,9 +126,8 @@ struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     fn new(state: &'a State, members: &Membership) -> Self {
         let label = state.cluster.repair.spread.as_deref();
-        let ready = state.nodes.values().filter(|node| node.may_vote && node.status == NodeStatus::Ready);
-        let nodes =
-            ready.filter(|node| ![&members.voters, &members.unfit].iter().any(|not| not.contains(&node.id)));
+        let ready = state.nodes.values().filter(|node| may_vote(node));
+        let nodes = ready.filter(|node| !members.voters.contains(&node.id) && !members.excludes(node.id));
         let nodes = nodes.map(|node| (node.id, node)).collect();
         let mut all = Self { nodes, zones: BTreeMap::new(), label, state };
         for voter in &members.voters {
@@ -215,6 +226,35 @@ mod tests {
         three.set_status(2, NodeStatus::Lost);
         let dead = gone(members([1, 2, 3]), &[2]);
         assert_eq!(next_change(&three.state, &dead), None, "nobody can take its place");
+    }
+
+    #[test]
+    fn no_vote_goes_to_a_node_whose_disk_is_full() {
+        let full = |members: Membership, nodes: &[u64]| Membership {
+            full: nodes.iter().copied().map(NodeId).collect(),
+            ..members
+        };
+        let mut five = world(5, Voters::Auto);
+        five.set_status(2, NodeStatus::Lost);
+        let dead = gone(members([1, 2, 3]), &[2]);
+        assert_eq!(next_change(&five.state, &full(dead.clone(), &[4])), change(&[5], &[2]));
+        assert_eq!(next_change(&five.state, &full(dead, &[4, 5])), None, "a dead one may come back");
+
+        let three = world(3, Voters::Auto);
+        let alone = Membership { is_calm: false, ..members([1]) };
+        assert_eq!(next_change(&three.state, &full(alone.clone(), &[2])), None, "two are no better than one");
+        assert_eq!(next_change(&three.state, &alone), change(&[2, 3], &[]), "once there is room");
+        let ten = world(10, Voters::Auto);
+        let but_two = full(members([1, 2, 3]), &[4, 5, 6, 7, 8]);
+        assert_eq!(
+            next_change(&ten.state, &but_two),
+            change(&[9, 10], &[]),
+            "five, as ten nodes should have"
+        );
+        let but_one = full(but_two, &[4, 5, 6, 7, 8, 9]);
+        assert_eq!(next_change(&ten.state, &but_one), None, "four are no better than three");
+        let unfit = Membership { unfit: but_one.full.clone(), full: BTreeSet::new(), ..but_one };
+        assert_eq!(next_change(&ten.state, &unfit), None, "nor if one alone can catch up");
     }
 
     #[test]

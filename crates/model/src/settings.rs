@@ -142,7 +142,12 @@ impl Voters {
 
     /// How many of `nodes` nodes can vote when there are no others: the target, or the odd number that they suffice for.
     pub fn among(self, nodes: usize) -> usize {
-        odd(self.target(nodes).min(nodes))
+        self.among_able(nodes, nodes)
+    }
+
+    /// The same when only `able` of them can.
+    pub fn among_able(self, nodes: usize, able: usize) -> usize {
+        odd(self.target(nodes).min(able))
     }
 }
 

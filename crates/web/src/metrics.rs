@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 /// Everything that is counted where it happens: name, kind, meaning.
-pub const CATALOGUE: [(&str, Kind, &str); 13] = [
+pub const CATALOGUE: [(&str, Kind, &str); 14] = [
     (
         "sheaf_api_request_duration_seconds",
         Kind::Histogram,
@@ -67,6 +67,11 @@ pub const CATALOGUE: [(&str, Kind, &str); 13] = [
         "How long changes took from this leader until they were agreed on and applied, by result.",
     ),
     ("sheaf_raft_leaderships_total", Kind::Counter, "How often this node began to lead."),
+    (
+        "sheaf_late_heartbeats_total",
+        Kind::Counter,
+        "Heartbeats that this node, leading, heard later than half a lease after the one before.",
+    ),
     (
         "sheaf_placements_total",
         Kind::Counter,

@@ -146,6 +146,26 @@ async fn an_older_file_that_ends_too_early_is_damage_and_a_new_one_that_hardly_b
 }
 
 #[tokio::test]
+async fn a_record_that_contradicts_those_before_it_is_damage() {
+    let dir = TempDir::new().unwrap();
+    let read = || std::fs::read(files(dir.path()).pop().unwrap()).unwrap();
+    let (first, both) = {
+        let mut log = LogStore::open(dir.path()).unwrap();
+        append(&mut log, vec![entry(1, 0)]).await;
+        let first = read().len();
+        append(&mut log, vec![entry(1, 1)]).await;
+        (first, read())
+    };
+    let newest = files(dir.path()).pop().unwrap();
+    std::fs::write(&newest, [&both[..], &both[first..]].concat()).unwrap();
+    let error = LogStore::open(dir.path()).err().unwrap();
+    let error = crate::service::log_error(dir.path(), error).to_string();
+    assert!(error.contains("reversed") && error.contains("move the whole data directory away"), "{error}");
+    std::fs::write(&newest, &both).unwrap();
+    assert_eq!(indexes(&mut LogStore::open(dir.path()).unwrap()).await, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_tail_of_zeros_is_cut_off_too() {
     let dir = TempDir::new().unwrap();
     {

@@ -12,6 +12,7 @@ use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
 use crate::backend::unknown;
+use crate::dispatcher::unsendable;
 use crate::propose::refused;
 use crate::secret::{missing, module_of};
 use crate::warnings::unpushed;
@@ -87,6 +88,7 @@ impl Control {
         // One that is not there is told with everything else that the state knows.
         let module = module_of(&spec.module, &[], &state);
         let mut defects = module.map(|module| job_module_defects(spec, module)).unwrap_or_default();
+        defects.extend(module.and_then(|module| unsendable(spec, module, &state)));
         defects.extend(unknown(spec, &state));
         if defects.is_empty() {
             return Ok(());

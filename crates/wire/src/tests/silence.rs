@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
+use prost::Message as _;
 use sheaf_model::session::ToLeader;
 use sheaf_model::{ClusterId, Contact, NodeId, NodeKey};
 use tokio::io::copy;
@@ -18,6 +19,7 @@ use crate::event::WatchEvents;
 use crate::instance::WatchObjects;
 use crate::logs::LogsOf;
 use crate::peer::{HelloAsk, JoinAsk, PeerClient, WatchNode};
+use crate::proto::DESCRIPTORS;
 use crate::{ApiError, Client, Options};
 
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -99,6 +101,61 @@ async fn calls_of_clients_end_at_their_deadline() {
     ];
     let ended = all.map(|(what, call)| async move { is_late(what, call.await) });
     tokio::time::timeout(SOON, futures::future::join_all(ended)).await.expect("each at its deadline");
+}
+
+/// Where calls are made. Whoever adds a service adds its client here.
+const CLIENTS: [&str; 12] = [
+    include_str!("../backend/client.rs"),
+    include_str!("../bucket/client.rs"),
+    include_str!("../cluster/client.rs"),
+    include_str!("../event/client.rs"),
+    include_str!("../instance/client.rs"),
+    include_str!("../job/client.rs"),
+    include_str!("../module/client.rs"),
+    include_str!("../node/client.rs"),
+    include_str!("../peer/client.rs"),
+    include_str!("../query/client.rs"),
+    include_str!("../secret/client.rs"),
+    include_str!("../sink/client.rs"),
+];
+/// How a call is made that ends at its deadline, as those above show.
+const WAYS: [&str; 3] = ["self.unary(request,", "self.stream(request,", "self.within(deadline,"];
+/// These take as long as what they carry: a submit as its items, and a snapshot ends when nothing of it is taken.
+const LONG: [&str; 2] = ["JobService/Submit", "PeerService/RaftSnapshot"];
+
+/// What stands before each place where a client makes a call, from the beginning of the statement on; without blanks.
+fn places<'a>(source: &'a str, call: &str) -> Vec<&'a str> {
+    let mut name = String::new();
+    for (at, letter) in call.char_indices() {
+        name.extend((at > 0 && letter.is_ascii_uppercase()).then_some('_'));
+        name.push(letter.to_ascii_lowercase());
+    }
+    let made = [format!(".{name}("), format!(".r#{name}(")];
+    let found = made.iter().flat_map(|made| source.match_indices(made.as_str()));
+    // Iterators have a `collect`, too, which takes nothing.
+    let found = found.filter(|(at, made)| !source[at + made.len()..].starts_with(')'));
+    let begin = |at: usize| source[..at].rfind([';', '{']).map_or(0, |end| end + 1);
+    found.map(|(at, _)| &source[begin(at)..at]).collect()
+}
+
+#[test]
+fn no_call_is_made_without_a_deadline() {
+    let sources: Vec<String> = CLIENTS.iter().map(|text| text.split_whitespace().collect()).collect();
+    let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("our own descriptors");
+    for file in files.file.iter().filter(|file| file.package().starts_with("sheaf.")) {
+        for service in &file.service {
+            let client = format!("{}Client::new(", service.name());
+            let clients: Vec<&String> = sources.iter().filter(|source| source.contains(&client)).collect();
+            for call in &service.method {
+                let name = format!("{}/{}", service.name(), call.name());
+                let places: Vec<&str> =
+                    clients.iter().flat_map(|source| places(source, call.name())).collect();
+                assert!(!places.is_empty(), "{name}: no client makes it");
+                let ends = |place: &&str| WAYS.iter().any(|way| place.contains(way));
+                assert_eq!(places.iter().all(ends), !LONG.contains(&name.as_str()), "{name}: {places:?}");
+            }
+        }
+    }
 }
 
 /// A way to `to` that carries bytes until it is told to carry nothing more; the connection stays.

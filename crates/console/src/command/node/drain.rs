@@ -1,13 +1,17 @@
 //! `sheaf node drain|undrain|forget NODE`
 
+mod moves;
+
 use std::time::Duration;
 
 use clap::Args;
-use sheaf_model::view::NodeDetail;
-use sheaf_model::{Drain as How, Span, Timestamp};
+use sheaf_model::view::{AffinityRow, NodeDetail};
+use sheaf_model::{BucketName, Drain as How, Span, Timestamp};
 use sheaf_wire::node::{DrainNode, Going, OnNode};
 use sheaf_wire::{ApiError, Client, Done};
 use tokio::time::{Instant, sleep};
+
+use moves::Moves;
 
 use super::found;
 use crate::command::apply::{OutcomeRow, warn};
@@ -15,18 +19,22 @@ use crate::exit::{Exit, Failure};
 use crate::options::{Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
-use crate::wait::or_interrupted;
+use crate::wait::{or_interrupted, places};
 use crate::{connect, text, when};
 
 /// Between two looks at what is left.
 const PAUSE: Duration = Duration::from_millis(200);
+/// So long what has left the node may take to run elsewhere until it is told as it is: the drain itself is over.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
+/// Between two questions where what is left could go: each looks at all nodes.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// `sheaf node drain`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 The node gets no new work; what it runs moves, one bucket after the other, each once it can go elsewhere. Subtasks of jobs that
 have not begun there are run elsewhere; those that have end there, or at the deadline are stopped and run elsewhere, which counts
-as no attempt.
+as no attempt. With --wait each bucket is told as it runs elsewhere, and why one cannot.
 
 Examples:
   sheaf node drain import-01 --dry-run               # what would move where, and what cannot
@@ -126,55 +134,119 @@ impl Drain {
         if self.dry_run {
             return Ok(Exit::Done);
         }
-        out.say(&format!(
-            "node {} is being drained; `sheaf node undrain {}` ends that",
-            self.node, self.node
-        ));
+        let node = self.node.as_str();
+        out.say(&format!("node {node} is being drained; `sheaf node undrain {node}` ends that"));
+        if !self.wait.wait {
+            out.say(&format!(
+                "`sheaf events --follow --where kind=bucket` tells each move, `sheaf node status {node}` what is left; --wait \
+                 does both"
+            ));
+        }
         out.flush()?;
         if self.wait.wait {
-            or_interrupted(emptied(client, out, &self.node, self.keep_multi_node, self.wait.timeout)).await?;
+            or_interrupted(emptied(client, out, (node, drain), &drained.going, self.wait.timeout)).await?;
         }
         Ok(Exit::Done)
     }
 }
 
-/// Returns once nothing runs there that is to go; says each time that it has become less.
+/// Returns once nothing runs there that is to go; says what goes where, and what cannot.
 async fn emptied(
     client: &Client,
     out: &mut Terminal,
-    node: &str,
-    keep_multi_node: bool,
+    (node, drain): (&str, How),
+    going: &[Going],
     timeout: Duration,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
-    let mut said = Left { buckets: usize::MAX, subtasks: usize::MAX };
     let name = found(client, node, async |node| client.node(&node).await).await?.row.name;
+    let mut emptying = Emptying {
+        client,
+        drain,
+        moves: Moves::new(&name, going, Instant::now()),
+        name,
+        said: Left { buckets: usize::MAX, subtasks: usize::MAX },
+        asked_at: Instant::now(),
+        empty_since: None,
+    };
     loop {
-        let left = match client.node(&name).await {
-            Ok(detail) => {
-                let stays = |multi_node: bool| multi_node && keep_multi_node;
-                let left = detail.affinity.iter().filter(|row| !stays(row.multi_node));
-                let buckets: Vec<&str> = left.map(|row| row.bucket.as_str()).collect();
-                let left = Left { buckets: buckets.len(), subtasks: detail.subtasks as usize };
-                if left == (Left { buckets: 0, subtasks: 0 }) {
-                    return Ok(());
-                }
-                let text = left.said(&buckets);
-                if left.is_news(said) {
-                    said = left;
-                    out.say(&text);
-                }
-                text
-            }
+        let late = Instant::now() >= deadline;
+        let left = match emptying.look(out, late).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(left)) => left,
             Err(error) if error.can_retry() => error.to_string(),
             Err(error) => return Err(error.into()),
         };
-        if Instant::now() >= deadline {
+        if late {
             return Err(Failure::TimedOut(format!(
                 "the time to wait is over; the drain goes on. On {node}: {left}"
             )));
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// A drain that is waited for.
+struct Emptying<'a> {
+    client: &'a Client,
+    /// The node's.
+    name: String,
+    drain: How,
+    moves: Moves,
+    said: Left,
+    /// When it was asked where what is left could go.
+    asked_at: Instant,
+    /// Since when nothing is left there.
+    empty_since: Option<Instant>,
+}
+
+impl Emptying<'_> {
+    /// Says what is new; `late`: this is the last look. What is left; none: nothing.
+    async fn look(&mut self, out: &mut Terminal, late: bool) -> Result<Option<String>, ApiError> {
+        let detail = self.client.node(&self.name).await?;
+        let stays = |row: &AffinityRow| row.multi_node && self.drain.keep_multi_node;
+        let rows: Vec<&AffinityRow> = detail.affinity.iter().filter(|row| !stays(row)).collect();
+        let left = Left { buckets: rows.len(), subtasks: detail.subtasks as usize };
+        let is_empty = left == (Left { buckets: 0, subtasks: 0 });
+        let now = Instant::now();
+        self.moves.looked(&rows, now);
+        self.empty_since = is_empty.then(|| self.empty_since.unwrap_or(now));
+        let over = self.empty_since.is_some_and(|since| late || since.elapsed() >= ARRIVES_WITHIN);
+        for bucket in self.moves.gone() {
+            let rows = match BucketName::new(&bucket) {
+                Ok(bucket) => places(self.client, &bucket).await?,
+                Err(_) => Vec::new(), // of a later version
+            };
+            if let Some(said) = self.moves.arrived(&bucket, &rows, over, Instant::now()) {
+                out.say(&said);
+            }
+        }
+        if is_empty {
+            let gone = self.moves.gone();
+            return Ok((!gone.is_empty()).then(|| format!("nothing; {} runs nowhere yet", some(&gone))));
+        }
+        self.ask(out).await;
+        let text = left.said(&self.moves.left());
+        if left.is_news(self.said) {
+            self.said = left;
+            out.say(&text);
+        }
+        Ok(Some(text))
+    }
+
+    /// Says now and then why something cannot go, if that is new. It helps who waits, and is no reason to end that.
+    async fn ask(&mut self, out: &mut Terminal) {
+        if self.asked_at.elapsed() < ASK_EVERY || !self.moves.waits() {
+            return;
+        }
+        self.asked_at = Instant::now();
+        let (node, drain) = (self.name.clone(), self.drain);
+        let ask = DrainNode { node, drain, validate_only: true, request: None };
+        if let Ok(drained) = self.client.drain_node(ask).await {
+            for said in self.moves.asked(&drained.going) {
+                out.say(&said);
+            }
+        }
     }
 }
 
@@ -186,14 +258,14 @@ struct Left {
 }
 
 impl Left {
-    /// Whether that is worth saying after this was said: subtasks may end one after the other for a long time.
+    /// Whether that is worth saying after this was said: of buckets each move is told, and subtasks may end one after the other
+    /// for a long time.
     fn is_news(self, said: Self) -> bool {
-        let fewer = self.subtasks < said.subtasks && self.subtasks <= said.subtasks / 2;
-        self.buckets < said.buckets || fewer
+        self.subtasks < said.subtasks && self.subtasks <= said.subtasks / 2
     }
 
-    /// With the names of those buckets.
-    fn said(self, buckets: &[&str]) -> String {
+    /// With those buckets.
+    fn said(self, buckets: &[String]) -> String {
         let subtasks = text::count(self.subtasks, "subtask");
         match (self.buckets, self.subtasks) {
             (0, _) => format!("{subtasks} left"),
@@ -205,10 +277,10 @@ impl Left {
     }
 }
 
-fn some(names: &[&str]) -> String {
+fn some<T: AsRef<str>>(names: &[T]) -> String {
     const SHOWN: usize = 5;
     let more = names.len().saturating_sub(SHOWN);
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(SHOWN).map(T::as_ref).collect::<Vec<_>>().join(", ");
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
@@ -306,12 +378,13 @@ mod tests {
     #[test]
     fn what_is_left_is_said_now_and_then() {
         let left = |buckets, subtasks| Left { buckets, subtasks };
+        let named = ["/a", "/b"].map(str::to_owned);
         assert_eq!(left(0, 1).said(&[]), "1 subtask left");
-        assert_eq!(left(2, 0).said(&["/a", "/b"]), "2 buckets left: /a, /b");
-        assert_eq!(left(1, 20).said(&["/a"]), "1 bucket and 20 subtasks left: /a");
+        assert_eq!(left(2, 0).said(&named), "2 buckets left: /a, /b");
+        assert_eq!(left(1, 20).said(&named[..1]), "1 bucket and 20 subtasks left: /a");
         let all = left(usize::MAX, usize::MAX);
         assert!(left(0, 20).is_news(all) && left(2, 0).is_news(all));
-        assert!(left(1, 0).is_news(left(2, 0)) && left(1, 20).is_news(left(2, 20)));
+        assert!(!left(1, 20).is_news(left(2, 20)), "that one has left is told with where it runs");
         assert!(!left(2, 19).is_news(left(2, 20)) && left(2, 10).is_news(left(2, 20)));
         assert!(left(2, 0).is_news(left(2, 1)) && !left(2, 0).is_news(left(2, 0)));
     }

@@ -89,6 +89,17 @@ async fn what_is_not_so_in_time_is_said() {
 }
 
 #[tokio::test]
+async fn a_drain_says_how_it_is_followed_and_what_is_left_of_it() {
+    let bench = Bench::with(1).await;
+    let (exit, _, talk) = bench.ran("node drain import-01").await;
+    let says = talk.contains("`sheaf node status import-01` what is left") && talk.contains("--wait");
+    assert_eq!((exit, says), (Exit::Done, true), "{talk}");
+    let (exit, _, talk) = bench.ran("node drain import-01 --wait --timeout 500ms").await;
+    let says = talk.contains("On import-01: 1 bucket left: /logs/web");
+    assert_eq!((exit, says), (Exit::TimedOut, true), "{talk}");
+}
+
+#[tokio::test]
 async fn changes_of_the_cluster_say_what_they_did_in_every_format() {
     let bench = Bench::with(0).await;
     let snapshot = bench.place.path().join("snapshot").display().to_string();
