@@ -21,8 +21,9 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use raft_log::api::raft_log_writer::RaftLogWriter;
+use raft_log::chunked_wal::ChunkedWal;
 use raft_log::codeq::{Decode, Encode};
-use raft_log::{Config, RaftLog};
+use raft_log::{Config, RaftLog, RaftWalTypes};
 use rustix::thread;
 use tokio::sync::oneshot;
 
@@ -130,15 +131,19 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// Opens or creates the log in `dir`, which must exist. Fails while another process has it open.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let cuts = tail::look(dir)?;
-        let dir = dir.to_str().ok_or_else(|| {
+        let path = dir.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", dir.display()))
         })?;
-        let mut config = Config::new(dir);
+        let mut config = Config::new(path);
         config.wal.chunk_max_size = Some(FILE_BYTES);
         config.wal.read_buffer_size = Some(READ_BUFFER);
         config.wal.flush_batch_wait = Some(GATHER);
         config.log_cache_capacity = Some(CACHE_BYTES);
+        let cuts = {
+            // Something may be cut off, and what another process writes is no end of a log.
+            let _owner = ChunkedWal::<RaftWalTypes<LogTypes>>::acquire_lock(&config.wal)?;
+            tail::look(dir)?
+        };
         let _punctual = Punctual::begin();
         let log = RaftLog::open(Arc::new(config)).map_err(contradiction)?;
         for cut in &cuts {

@@ -179,6 +179,55 @@ async fn a_tail_of_zeros_is_cut_off_too() {
     assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
 }
 
+/// ext4 may set a file's size before the blocks of a write are there.
+#[tokio::test]
+async fn a_record_whose_last_blocks_were_never_written_is_cut_off() {
+    let dir = TempDir::new().unwrap();
+    let size = || files(dir.path()).pop().unwrap().metadata().unwrap().len();
+    let before = {
+        let mut log = LogStore::open(dir.path()).unwrap();
+        append(&mut log, vec![entry(1, 0)]).await;
+        let before = size();
+        append(&mut log, vec![large_entry(1), large_entry(2)]).await;
+        usize::try_from(before).unwrap()
+    };
+    let file = files(dir.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let unwritten = |from: usize| {
+        let mut bytes = whole.clone();
+        bytes[from..].fill(0);
+        bytes
+    };
+    for (from, left) in [(512, 1), (4096, 1), (65536, 1), (whole.len() - 4096, 2)] {
+        let from = from / 512 * 512;
+        let bytes = unwritten(from);
+        std::fs::write(&file, &bytes).unwrap();
+        let mut log = LogStore::open(dir.path()).unwrap();
+        assert_eq!(indexes(&mut log).await, (0..left).collect::<Vec<u64>>(), "zeros from {from}");
+        let [cut] = log.cuts() else { panic!("zeros from {from}: {:?}", log.cuts()) };
+        assert!(cut.to_string().contains("are cut off"), "{cut}");
+        append(&mut log, vec![entry(2, left)]).await;
+        drop(log);
+        let mut log = LogStore::open(dir.path()).unwrap();
+        assert_eq!(indexes(&mut log).await, (0..=left).collect::<Vec<u64>>());
+        assert!(log.cuts().is_empty());
+    }
+
+    // A whole record follows one whose length is damaged, and only then come zeros; or a block was lost within.
+    let mut longer = [&whole[..], &[0; 20_000][..]].concat();
+    let length = before + 20..before + 24;
+    let damaged = u32::from_be_bytes(longer[length.clone()].try_into().unwrap()) + 110_000;
+    longer[length].copy_from_slice(&damaged.to_be_bytes());
+    let mut hole = [&whole[..], &[0; 20_000][..]].concat();
+    hole[4096..8192].fill(0);
+    for damaged in [longer, hole] {
+        std::fs::write(&file, &damaged).unwrap();
+        let error = LogStore::open(dir.path()).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        assert!(std::fs::read(&file).unwrap() == damaged, "it stays as it is");
+    }
+}
+
 #[tokio::test]
 async fn files_behind_the_purge_point_go_away() {
     let dir = TempDir::new().unwrap();
