@@ -70,6 +70,14 @@ struct Candidate {
     lag: Option<u64>,
 }
 
+impl Candidate {
+    /// Whether it takes leadership at once, and then changes. One that lacks some of the log does not take it before it has
+    /// that, and until somebody leads no lease is acknowledged: work would end for a hand-over that can wait.
+    fn is_sure(&self) -> bool {
+        self.has_room == Some(true) && self.lag == Some(0)
+    }
+}
+
 /// Of those that can lead, one whose disk has room, if there is any; of those the one that lacks the least of the log.
 fn preferred(candidates: &[Candidate]) -> Option<NodeId> {
     let fit = candidates.iter().filter(|other| other.unfit.is_none());
@@ -254,13 +262,14 @@ impl Control {
         }
     }
 
-    /// Who is to lead instead of this leader without room; none: it has room, or changes would be taken by no other one.
+    /// Who is to lead instead of this leader without room; none: it has room, or changes would be taken by no other one, or nobody
+    /// has all of the log yet, which comes since this one adds nothing to it.
     fn heir_with_room(&self, replica: &Replica) -> Option<NodeId> {
         if replica.has_room() || self.shortage(replica).is_none_or(|shortage| shortage.stops_changes()) {
             return None;
         }
         let mut candidates = self.candidates(replica);
-        candidates.retain(|other| other.has_room == Some(true));
+        candidates.retain(Candidate::is_sure);
         preferred(&candidates)
     }
 
@@ -288,6 +297,18 @@ mod tests {
         assert_eq!(preferred(&all[..3]), Some(NodeId(4)), "it has not said that it is full");
         assert_eq!(preferred(&all[..2]), Some(NodeId(2)), "better than none");
         assert_eq!(preferred(&all[..1]), None);
+    }
+
+    #[test]
+    fn only_a_voter_that_lacks_nothing_and_has_room_is_sure_to_take_leadership() {
+        assert!(FIT.is_sure());
+        let unsure = [
+            Candidate { lag: Some(1), ..FIT },
+            Candidate { lag: None, ..FIT },
+            Candidate { has_room: None, ..FIT },
+            Candidate { has_room: Some(false), ..FIT },
+        ];
+        assert!(unsure.iter().all(|other| !other.is_sure()));
     }
 
     #[test]
