@@ -105,6 +105,9 @@ pub(crate) fn heir(cases: &mut Cases, scene: &mut Scene) {
         let places = browser.evaluate(&format!("return {links}.map((a) => a.hash)"));
         let lost = format!("#/node?name={former}");
         assert!(places.as_array().is_some_and(|all| all.contains(&lost.clone().into())), "{places}");
+        browser.goto(&address(cluster.agent(1), &of("bucket", "/web/all")));
+        let leads = format!("return {links}.some((a) => a.hash === '{lost}')");
+        browser.waits("the gates of the lost one lead to it", &leads);
         browser.goto(&address(cluster.agent(1), "affinity"));
         let mut titles = Vec::new();
         for known in [name.clone(), format!("{name} #1")] {

@@ -207,7 +207,8 @@ impl Scene<'_> {
             }
         });
         assert!(matches!(error, Some(ApiError::Busy(_))), "{error:?} after {} streams", taken.len());
-        assert!(taken.len() <= STREAMS, "{} streams", taken.len());
+        // Others have a few of them.
+        assert!((STREAMS / 2..=STREAMS).contains(&taken.len()), "{} streams", taken.len());
         self.is_well();
         drop(taken);
         wait_for("it opens streams again", SOON, || {

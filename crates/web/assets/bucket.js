@@ -3,7 +3,7 @@
 import { change, get, may, page } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { difference } from "./changes.js";
-import { card, el, facts, link, show } from "./dom.js";
+import { card, el, facts, link, show, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { list, parts } from "./list.js";
 import { logs } from "./logs.js";
@@ -267,7 +267,8 @@ function gates(again) {
   return parts({
     title: "Every node, every gate", again, keyOf: (row) => row.node, empty: "There is no node.",
     columns: [
-      { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
+      // A node of a former release says no numbers.
+      { title: "Node", cell: ({ node, node_id: id, status }) => link("node", { name: id ? whichNode({ id, name: node, status }) : node }, node) },
       { title: "Status", cell: (row) => state(row.status) },
       { title: "Available", text: true, cell: (row) => (row.eligible && !row.obstacle ? el("span", { class: "good" }, "✓ yes")
         : [el("span", { class: "idle" }, "· no "), el("span", { class: "small quiet" }, row.obstacle)]) },

@@ -49,8 +49,9 @@ pub const MESSAGE_MAX: usize = 16 << 20;
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection together.
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Most calls at a time on one connection; forwarding nodes carry those of many clients on one.
-const STREAMS_MAX: u32 = 4096;
+/// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all streams and calls that a node
+/// takes, and some more, or whoever takes all of its streams would keep its other calls waiting.
+const STREAMS_MAX: u32 = 16_384;
 /// Pings, so that dead clients do not keep their streams.
 const PING: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

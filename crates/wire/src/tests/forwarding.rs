@@ -176,6 +176,22 @@ async fn a_call_that_nobody_answers_ends_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn who_takes_all_streams_of_a_node_keeps_no_call_waiting() {
+    let (node, _leader) = pair().await;
+    let client = node.client().await;
+    let mut taken = Vec::new();
+    let error = loop {
+        match client.bucket_logs(logs(true)).await {
+            Ok(lines) => taken.push(lines),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, ApiError::Busy(_)), "{error:?} after {} streams", taken.len());
+    let applied = client.apply_bucket(apply(None)).await.unwrap();
+    assert_eq!(applied.warnings, ["leader"], "also on the connection that carries all of them");
+}
+
+#[tokio::test]
 async fn a_follower_of_logs_is_told_when_the_node_between_stops() {
     let (node, leader) = pair().await;
     let mut lines = node.client().await.bucket_logs(logs(true)).await.unwrap();
