@@ -202,7 +202,11 @@ impl ClusterApi for Fake {
         if !ask.validate_only {
             let revision = self.change(&caller, ask.request);
             let mut held = self.held();
-            held.modules.extend(ask.modules);
+            for module in ask.modules {
+                if !held.modules.contains(&module) {
+                    held.modules.push(module);
+                }
+            }
             for put in ask.buckets {
                 held.buckets.insert(put.spec.name.clone(), (put.spec, put.suspended == Some(true), revision));
             }
