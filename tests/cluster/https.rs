@@ -167,8 +167,8 @@ impl Scene {
             head.starts_with("HTTP/1.1 429").then_some(said)
         };
         let said = (0..100).find_map(|_| stopped()).expect("it is stopped after some");
-        let from = self.outer.split(':').next().unwrap_or_default();
-        assert!(said.contains(&format!("too many calls from {from} ")), "{said}");
+        // From which of the machine's addresses a browser on it comes is the kernel's choice.
+        assert!(said.contains("too many calls from ") && !said.contains(" 127.0.0.1 "), "{said}");
         let (head, said) = inner("/api/v1/login", &other, &body);
         assert!(head.starts_with("HTTP/1.1 401"), "another browser is told what is wrong: {head} {said}");
     }
