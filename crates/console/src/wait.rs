@@ -15,9 +15,6 @@ use crate::output::Terminal;
 
 /// Between two looks; short beside what a start takes.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The same as long as it is not yet so, up to [`BRIEFLY`]: most changes are over in a fraction of that.
-const BRIEF: Duration = Duration::from_millis(25);
-const BRIEFLY: Duration = Duration::from_secs(1);
 /// So often in a row a bucket must be found without a node: verdicts may be on their way from a node that just came.
 const SURE: u32 = 3;
 
@@ -128,7 +125,7 @@ async fn one(
     bucket: &BucketName,
     revision: Revision,
 ) -> Result<(), Failure> {
-    let (begun, mut unplaced) = (Instant::now(), 0);
+    let mut unplaced = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, DEFAULT_DEADLINE);
         let seen = match client.with_deadline(left).bucket(bucket).await {
@@ -160,9 +157,7 @@ async fn one(
             return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
         }
         progress.set_message(format!("{place} {seen}"));
-        // Looks that must agree are apart.
-        let is_brief = unplaced == 0 && begun.elapsed() < BRIEFLY;
-        sleep(if is_brief { BRIEF } else { PAUSE }).await;
+        sleep(PAUSE).await;
     }
 }
 
