@@ -18,7 +18,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a stand-in that is hung does not keep the agent from coming back", || hung(cluster));
     cases.run("the machine dies while its agent is away: its work moves as ever", || dies(cluster));
     cases.run("an agent does not come back: its stand-in ends in time, and its work moves", || {
-        stays_away(cluster)
+        stays_away(cluster);
     });
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
 }

@@ -38,8 +38,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what a plugin keeps while it is tested is not the real one's", || keeps(cluster));
     // What is left of it lives for a while; others go on meanwhile.
     cases.run("who asked for a test is gone", || gone(cluster));
-    cases.run("a config keeps to its module's schema", || schema(cluster));
     cases.run("the node dies that a test runs on", || node_gone(cluster));
+    // From here on the module wants a config.
+    cases.run("a config keeps to its module's schema", || schema(cluster));
     cases.run("what nobody asks for any more is over with its time to live", || outlived(cluster));
 }
 
