@@ -14,33 +14,38 @@ const SEARCHED: u64 = 2000;
 const RECORDED: [(Planted, u64, Rule); 23] = [
     (Planted::LeaseFromReceipt, 21, Rule::Overlap),
     (Planted::NoQuorumRound, 24, Rule::Overlap),
-    (Planted::NoWaitAfterElection, 3, Rule::Overlap),
+    (Planted::NoWaitAfterElection, 4, Rule::Overlap),
     (Planted::EpochNotChecked, 13, Rule::Overlap),
     (Planted::KeeperDoesNotKill, 4, Rule::Overlap),
     (Planted::ReleaseOnSuspend, 0, Rule::Overlap),
     (Planted::NodeWideLease, 13, Rule::Overlap),
-    (Planted::ForwardedDecision, 249, Rule::Overlap),
+    (Planted::ForwardedDecision, 197, Rule::Overlap),
     (Planted::LateExec, 7, Rule::Overlap),
-    (Planted::GaveUpInMemory, 9, Rule::Overlap),
+    (Planted::GaveUpInMemory, 198, Rule::Overlap),
     (Planted::FenceUndone, 53, Rule::Overlap),
     (Planted::ContactFromReceipt, 69, Rule::Overlap),
-    (Planted::FreshContact, 93, Rule::Overlap),
-    (Planted::ContactByClock, 165, Rule::Overlap),
-    (Planted::OneEnforcer, 381, Rule::Overlap),
-    (Planted::OrderAfterEnd, 18, Rule::Attempts),
-    (Planted::OrderToNextLife, 8, Rule::Attempts),
+    (Planted::FreshContact, 45, Rule::Overlap),
+    (Planted::ContactByClock, 109, Rule::Overlap),
+    (Planted::OneEnforcer, 30, Rule::Overlap),
+    (Planted::OrderAfterEnd, 114, Rule::Attempts),
+    (Planted::OrderToNextLife, 198, Rule::Attempts),
     (Planted::OldHeartbeat, 7, Rule::Pace),
     (Planted::NoOwnEntry, 436, Rule::Overlap),
-    (Planted::NotReleased, 1, Rule::Available),
-    (Planted::OldRules, 0, Rule::Available),
-    (Planted::RecordedUpTo, 830, Rule::Told),
+    (Planted::NotReleased, 0, Rule::Available),
+    (Planted::OldRules, 1, Rule::Available),
+    (Planted::RecordedUpTo, 38, Rule::Told),
     (Planted::EndUntold, 0, Rule::Told),
 ];
 
 /// What a bug is looked for in, and what its seed must be clean in without it: of two that end an instance, the one that is
-/// left out shows only where the other hangs.
+/// left out shows only where the other hangs; what an agent does that is told of a binding elsewhere hides what a leader without
+/// an entry of its own brings about.
 fn plan(bug: Planted, seed: u64) -> Plan {
-    Plan { keepers_hang: bug == Planted::OneEnforcer, ..Plan::of_seed(seed) }
+    let plan = Plan { keepers_hang: bug == Planted::OneEnforcer, ..Plan::of_seed(seed) };
+    match bug {
+        Planted::NoOwnEntry => Plan { told_elsewhere: false, ..plan },
+        _ => plan,
+    }
 }
 
 fn with(bug: Planted, seed: u64) -> Outcome {
