@@ -382,7 +382,10 @@ async fn a_node_has_so_many_calls_under_way_and_is_told_so() {
     let peer = PeerClient::new(&Contact::anyone(&node.address), &crate::Transport::plain()).unwrap();
     let mut sessions = Vec::new();
     for _ in 0..OWN_CALLS {
-        sessions.push(peer.session(futures::stream::pending().boxed(), SOON).await.expect("there is room"));
+        // It says nothing, and ends where its other side does, as an agent's does.
+        let (ends, ended) = tokio::sync::oneshot::channel::<()>();
+        let nothing = futures::stream::once(ended).filter_map(async |_| None);
+        sessions.push((peer.session(nothing.boxed(), SOON).await.expect("there is room"), ends));
     }
     let error = peer.raft(header(), "vote".into(), SOON).await.unwrap_err();
     let ApiError::Busy(why) = &error else { panic!("{error:?}") };
