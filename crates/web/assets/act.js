@@ -19,8 +19,10 @@ export function confirm({ title, verb, danger, fields = [], consequence, act, do
   const sure = el("button", { type: "submit", class: danger ? "danger primary" : "primary", disabled: true }, verb);
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
   let asked = 0;
+  let seen = "";
   const look = async () => {
     const turn = ++asked;
+    seen = JSON.stringify(values());
     sure.disabled = true;
     try {
       const found = await consequence(values());
@@ -60,7 +62,11 @@ export function confirm({ title, verb, danger, fields = [], consequence, act, do
   // What was typed and not looked at yet is not done.
   let typed = null;
   form.addEventListener("input", () => { sure.disabled = true; clearTimeout(typed); typed = setTimeout(look, TYPED); });
-  form.addEventListener("change", () => { clearTimeout(typed); look(); });
+  form.addEventListener("change", () => {
+    clearTimeout(typed);
+    // Also told when a field is left for the button: what was looked at already must not take the click away from it.
+    if (JSON.stringify(values()) !== seen) look();
+  });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
