@@ -30,17 +30,17 @@ const VISITORS: u64 = 2 * PLACES as u64;
 /// Files of this process beside those.
 pub(crate) const OTHER_FILES: u64 = 500;
 /// An agent has no more files open: it takes 4,096 connections at most, and half of the files that it may have.
-pub(crate) const FILES_MAX: usize = 4096 + 1024;
+const FILES_MAX: usize = 4096 + 1024;
 /// It takes no more memory than before, beside this; in KiB.
 pub(crate) const MEMORY_MAX: u64 = 256 << 10;
 /// A request of a gigabyte.
-pub(crate) const HUGE: u64 = 1 << 30;
+const HUGE: u64 = 1 << 30;
 /// So much of it may have gone before it is refused: what sockets and windows hold, and a message of the longest kind.
 pub(crate) const TAKEN_MAX: u64 = 64 << 20;
 /// A change, by gRPC.
 pub(crate) const APPLY: &str = "/sheaf.v1.BucketService/Apply";
 /// For an answer to somebody who does nothing wrong.
-pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
 pub(crate) fn cluster() -> Cluster {
@@ -218,7 +218,8 @@ impl<'a> Scene<'a> {
         let before = self.memory("VmHWM:");
         let (body, sent) = Endless::huge();
         let address = self.agent.address();
-        assert!(self.runtime.block_on(call(&address, APPLY, None, body)), "it is refused");
+        let refused = self.runtime.block_on(call(&address, APPLY, None, body));
+        assert!(refused.expect("the agent listens"), "it is refused");
         let sent = sent.load(Ordering::Relaxed);
         assert!(sent < TAKEN_MAX, "{sent} bytes were taken");
         assert!(self.asks() < AT_ONCE);
@@ -372,23 +373,26 @@ impl Body for Endless {
     }
 }
 
-/// Makes that call with that message, and shows that token; whether it is refused.
-pub(crate) async fn call(address: &str, path: &str, token: Option<&str>, body: Endless) -> bool {
+/// Makes that call with that message, and shows that token; whether it is refused. An error: there is no connection.
+pub(crate) async fn call(
+    address: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Endless,
+) -> Result<bool, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an agent's address is one");
-    let Ok(mut channel) = endpoint.connect().await else { return true };
-    if std::future::poll_fn(|context| channel.poll_ready(context)).await.is_err() {
-        return true;
-    }
+    let mut channel = endpoint.connect().await?;
+    std::future::poll_fn(|context| channel.poll_ready(context)).await?;
     let mut request =
         http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request.body(tonic::body::Body::new(body)).expect("a request");
-    match tokio::time::timeout(SOON, channel.call(request)).await.expect("it is answered") {
+    Ok(match tokio::time::timeout(SOON, channel.call(request)).await.expect("it is answered") {
         // A refusal without an answer has its status among the headers.
         Ok(answer) => answer.headers().get("grpc-status").is_some_and(|status| status != "0"),
         // The stream is ended while it is sent.
         Err(_) => true,
-    }
+    })
 }

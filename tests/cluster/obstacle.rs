@@ -1,14 +1,9 @@
 //! What keeps a bucket from a node whatever its gates say, in `explain` and in a plan.
 
-use std::time::Duration;
-
 use sheaf_tests::Cluster;
 use sheaf_tests::documents::{bucket, program};
 
 use crate::scene::{affinity, epoch, names, pids, trace};
-
-/// Some starts that fail, a placement and a start, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
 
 /// What a plan of this document says to keep its bucket from a node, whatever the gates say.
 pub(crate) fn planned(cluster: &Cluster, document: &str, exits: i32, node: &str) -> String {
@@ -37,16 +32,14 @@ pub(crate) fn gave_up(cluster: &Cluster) {
     let both = bucket(name, "fragile", &trace(cluster, "gave.up"), "node_list_rules: [n1, n2]");
     cluster.apply(&[module, both.clone()].concat());
     let runs_on_n2 = |what: &str| {
-        cluster.wait_status_within(name, what, SOON, |status| {
-            status["state"] == "running" && affinity(status) == names([2])
-        })
+        cluster
+            .wait_status(name, what, |status| status["state"] == "running" && affinity(status) == names([2]))
     };
     runs_on_n2("runs where it can");
     if explained(cluster, name, "n1").is_empty() {
         // It was placed there at first.
         cluster.cli(&["bucket", "move", name, "--to", "n1"]).ok();
-        cluster
-            .wait_status_within(name, "gave up on n1", SOON, |_| !explained(cluster, name, "n1").is_empty());
+        cluster.wait_status(name, "gave up on n1", |_| !explained(cluster, name, "n1").is_empty());
     }
     let before = runs_on_n2("runs where it can, again");
     let resume = format!("sheaf bucket resume {name}");
