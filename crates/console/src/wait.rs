@@ -256,6 +256,30 @@ fn spinner() -> ProgressBar {
     bar
 }
 
+/// Looks again and again until nothing is left; `look` says what is, and `late` words that where the time is up.
+pub(crate) async fn until_none(
+    (timeout, pause): (Duration, Duration),
+    late: impl Fn(&str) -> String,
+    mut look: impl AsyncFnMut() -> Result<Option<String>, ApiError>,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    let looks = async {
+        loop {
+            let left = match look().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(left)) => left,
+                Err(error) if error.can_retry() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            if Instant::now() >= deadline {
+                return Err(Failure::TimedOut(late(&left)));
+            }
+            sleep(pause).await;
+        }
+    };
+    or_interrupted(looks).await
+}
+
 /// The work, or its end by Ctrl-C. For what may take long: elsewhere the signal's own way is good enough.
 pub(crate) async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {

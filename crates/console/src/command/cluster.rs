@@ -14,7 +14,6 @@ use sheaf_model::view::{ClusterStatus, SnapshotHead};
 use sheaf_model::{Bytes, ClusterEpoch, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::cluster::{ChangeSettings, SnapshotPart};
-use tokio::time::{Instant, sleep};
 
 use crate::command::apply::warn;
 use crate::connect;
@@ -24,7 +23,7 @@ use crate::output::{Format, Terminal};
 use crate::snapshot;
 use crate::table::{self, Column, Listed, Listing};
 use crate::text;
-use crate::wait::or_interrupted;
+use crate::wait::until_none;
 
 /// Between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -270,7 +269,7 @@ impl Settings {
         Listing::whole(out, format, &rows)?;
         out.flush()?;
         if let (Some(voters), Some(done)) = (voters, &all.done) {
-            or_interrupted(voting(&client.at_least(done.revision), voters, self.wait.timeout)).await?;
+            voting(&client.at_least(done.revision), voters, self.wait.timeout).await?;
         }
         Ok(Exit::Done)
     }
@@ -278,21 +277,12 @@ impl Settings {
 
 /// Returns once there are so many voters.
 async fn voting(client: &Client, voters: usize, timeout: Duration) -> Result<(), Failure> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let seen = match client.members().await {
-            Ok(members) => match members.iter().filter(|member| member.voter).count() {
-                count if count == voters => return Ok(()),
-                count => format!("{} of {voters}", text::count(count, "voter")),
-            },
-            Err(error) if error.can_retry() => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        if Instant::now() >= deadline {
-            return Err(Failure::TimedOut(format!("the time to wait is over; it goes on. {seen}")));
-        }
-        sleep(PAUSE).await;
-    }
+    let late = |left: &str| format!("the time to wait is over; it goes on. {left}");
+    let look = async || {
+        let count = client.members().await?.iter().filter(|member| member.voter).count();
+        Ok((count != voters).then(|| format!("{} of {voters}", text::count(count, "voter"))))
+    };
+    until_none((timeout, PAUSE), late, look).await
 }
 
 impl ClusterVerb {

@@ -140,12 +140,10 @@ impl Token {
         let format = options.output;
         match self {
             Self::Create(create) if create.certificate => {
-                create.wait.already_so();
                 let ask = create.asked()?;
                 certify(&connect(options, out).await?, ask, format, out).await
             }
             Self::Create(create) => {
-                create.wait.already_so();
                 let ask = create.asked()?;
                 let created = connect(options, out).await?.create_token(ask).await?;
                 show(&created, format, out)?;
@@ -177,7 +175,8 @@ impl Sign {
 
 impl Create {
     fn asked(self) -> Result<CreateToken, Failure> {
-        let Self { name, role, on, ttl, certificate, wait: _ } = self;
+        let Self { name, role, on, ttl, certificate, wait } = self;
+        wait.already_so();
         let user = |role| {
             Rights::new(role, on.clone())
                 .map(TokenUse::User)

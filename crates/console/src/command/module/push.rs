@@ -11,7 +11,7 @@ use serde::Serialize;
 use sheaf_artifact::{PackError, Packed, pack};
 use sheaf_model::view::{ArtifactOnNode, Holds};
 use sheaf_model::{Artifact, ModuleRef};
-use sheaf_wire::module::{FinishPush, GotModule, PushPiece};
+use sheaf_wire::module::{FinishPush, PushPiece};
 use sheaf_wire::{ApiError, Client, Done};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::options::Wait;
 use crate::output::{Format, Terminal};
 use crate::table;
-use crate::wait::or_interrupted;
+use crate::wait::until_none;
 
 /// One piece: large enough that calls do not count.
 const PIECE: usize = 1 << 20;
@@ -105,7 +105,7 @@ impl Push {
         out.flush()?;
         if wait.wait {
             let client = client.at_least(done.map(|done| done.revision).unwrap_or_default());
-            or_interrupted(everywhere(&client, &artifact.module, wait.timeout)).await?;
+            everywhere(&client, &artifact.module, wait.timeout).await?;
         }
         Ok(Exit::Done)
     }
@@ -122,27 +122,17 @@ struct PushedRow {
 
 /// Returns once every voter holds it, and no node is on the way of fetching it.
 async fn everywhere(client: &Client, module: &ModuleRef, timeout: Duration) -> Result<(), Failure> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let seen = match client.module(module).await {
-            Ok(GotModule { artifact: Some(artifact), .. }) => {
-                let lacks = |on: &&ArtifactOnNode| matches!(on.state, Holds::Fetching | Holds::Missing);
-                let lacking: Vec<&str> =
-                    artifact.nodes.iter().filter(lacks).map(|on| on.node.as_str()).collect();
-                if lacking.is_empty() && !artifact.nodes.is_empty() {
-                    return Ok(());
-                }
-                format!("{module} is not yet whole on {}", lacking.join(", "))
-            }
-            Ok(_) => format!("{module} has no artifact yet"),
-            Err(error) if error.can_retry() => error.to_string(),
-            Err(error) => return Err(error.into()),
+    let late = |left: &str| format!("the time to wait is over: {left}");
+    let look = async || {
+        let Some(artifact) = client.module(module).await?.artifact else {
+            return Ok(Some(format!("{module} has no artifact yet")));
         };
-        if Instant::now() >= deadline {
-            return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+        let lacks = |on: &&ArtifactOnNode| matches!(on.state, Holds::Fetching | Holds::Missing);
+        let lacking: Vec<&str> = artifact.nodes.iter().filter(lacks).map(|on| on.node.as_str()).collect();
+        let is_whole = lacking.is_empty() && !artifact.nodes.is_empty();
+        Ok((!is_whole).then(|| format!("{module} is not yet whole on {}", lacking.join(", "))))
+    };
+    until_none((timeout, AGAIN), late, look).await
 }
 
 /// Sends what is missing and has it registered; none: it was already.

@@ -19,7 +19,7 @@ use crate::exit::{Exit, Failure};
 use crate::options::{Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
-use crate::wait::{or_interrupted, places};
+use crate::wait::{or_interrupted, places, until_none};
 use crate::{connect, text, when};
 
 /// Between two looks at what is left.
@@ -165,7 +165,7 @@ async fn emptied(
         drain,
         moves: Moves::new(&name, going, Instant::now()),
         name,
-        said: Left { buckets: usize::MAX, subtasks: usize::MAX },
+        said: usize::MAX,
         asked_at: Instant::now(),
         empty_since: None,
     };
@@ -193,7 +193,8 @@ struct Emptying<'a> {
     name: String,
     drain: How,
     moves: Moves,
-    said: Left,
+    /// How many subtasks were said last to be left.
+    said: usize,
     /// When it was asked where what is left could go.
     asked_at: Instant,
     /// Since when nothing is left there.
@@ -228,7 +229,7 @@ impl Emptying<'_> {
         self.ask(out).await;
         let text = left.said(&self.moves.left());
         if left.is_news(self.said) {
-            self.said = left;
+            self.said = left.subtasks;
             out.say(&text);
         }
         Ok(Some(text))
@@ -258,10 +259,10 @@ struct Left {
 }
 
 impl Left {
-    /// Whether that is worth saying after this was said: of buckets each move is told, and subtasks may end one after the other
-    /// for a long time.
-    fn is_news(self, said: Self) -> bool {
-        self.subtasks < said.subtasks && self.subtasks <= said.subtasks / 2
+    /// Whether that is worth saying after so many subtasks were said: of buckets each move is told, and subtasks may end one
+    /// after the other for a long time.
+    const fn is_news(self, said: usize) -> bool {
+        self.subtasks < said && self.subtasks <= said / 2
     }
 
     /// With those buckets.
@@ -339,7 +340,7 @@ async fn change(
     Listing::whole(out, format, &[OutcomeRow::of("Node", node, outcome, changed.revision)])?;
     out.flush()?;
     if let Some(id) = id {
-        or_interrupted(ended(&client.at_least(changed.revision), id, node, wait.timeout, left)).await?;
+        ended(&client.at_least(changed.revision), id, node, wait.timeout, left).await?;
     }
     Ok(Exit::Done)
 }
@@ -352,23 +353,14 @@ async fn ended(
     timeout: Duration,
     left: impl Fn(&NodeDetail) -> Option<String>,
 ) -> Result<(), Failure> {
-    let deadline = Instant::now() + timeout;
     let name = id.to_string();
-    loop {
-        let seen = match client.node(&name).await {
-            Ok(detail) => match left(&detail) {
-                Some(left) => left,
-                None => return Ok(()),
-            },
-            Err(ApiError::NotFound(_)) => return Ok(()),
-            Err(error) if error.can_retry() => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        if Instant::now() >= deadline {
-            return Err(Failure::TimedOut(format!("the time to wait is over. Node {node}: {seen}")));
-        }
-        sleep(PAUSE).await;
-    }
+    let late = |left: &str| format!("the time to wait is over. Node {node}: {left}");
+    let look = async || match client.node(&name).await {
+        Ok(detail) => Ok(left(&detail)),
+        Err(ApiError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    };
+    until_none((timeout, PAUSE), late, look).await
 }
 
 #[cfg(test)]
@@ -382,10 +374,10 @@ mod tests {
         assert_eq!(left(0, 1).said(&[]), "1 subtask left");
         assert_eq!(left(2, 0).said(&named), "2 buckets left: /a, /b");
         assert_eq!(left(1, 20).said(&named[..1]), "1 bucket and 20 subtasks left: /a");
-        let all = left(usize::MAX, usize::MAX);
+        let all = usize::MAX;
         assert!(left(0, 20).is_news(all) && left(2, 0).is_news(all));
-        assert!(!left(1, 20).is_news(left(2, 20)), "that one has left is told with where it runs");
-        assert!(!left(2, 19).is_news(left(2, 20)) && left(2, 10).is_news(left(2, 20)));
-        assert!(left(2, 0).is_news(left(2, 1)) && !left(2, 0).is_news(left(2, 0)));
+        assert!(!left(1, 20).is_news(20), "that one has left is told with where it runs");
+        assert!(!left(2, 19).is_news(20) && left(2, 10).is_news(20));
+        assert!(left(2, 0).is_news(1) && !left(2, 0).is_news(0));
     }
 }
