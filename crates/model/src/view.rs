@@ -230,6 +230,13 @@ pub struct NodeExplanation {
     pub node_id: u64,
 }
 
+impl NodeExplanation {
+    /// Whether the bucket may run there: all gates let it, and nothing else keeps it away.
+    pub const fn is_open(&self) -> bool {
+        self.eligible && self.obstacle.is_empty()
+    }
+}
+
 /// Why a node was chosen, in `bucket explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the promised fields")]

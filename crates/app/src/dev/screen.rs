@@ -149,7 +149,7 @@ impl Screen<'_> {
     /// majority of voters stays.
     fn lost_next(&self) -> Option<(&str, u32)> {
         let (status, explanation) = self.seen.buckets.iter().find(|(status, _)| !status.multi_node)?;
-        let others = explanation.nodes.iter().filter(|node| is_open(node)).count();
+        let others = explanation.nodes.iter().filter(|node| node.is_open()).count();
         let node = status.instances.first().filter(|_| others > 1 && self.nodes.len() > 2)?;
         // To kill 0 would be to kill the shell of whoever tries it.
         Some((&node.node, self.pid(&node.node)?))
@@ -179,7 +179,7 @@ fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
         text.push_str(&format!("  {} under epoch {}: {}\n", decision.chosen, decision.epoch, decision.why));
     }
     let mut refusals: Vec<String> =
-        explanation.nodes.iter().filter(|node| !is_open(node)).map(refusal).collect();
+        explanation.nodes.iter().filter(|node| !node.is_open()).map(refusal).collect();
     refusals.sort();
     let more = more(&mut refusals);
     for refusal in refusals {
@@ -189,11 +189,6 @@ fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
         text.push_str(&format!("  not on{more}\n"));
     }
     text
-}
-
-/// Whether the bucket may run there.
-const fn is_open(node: &NodeExplanation) -> bool {
-    node.eligible && node.obstacle.is_empty()
 }
 
 /// A node and the first gate that does not let the bucket run there, or what else keeps it away.

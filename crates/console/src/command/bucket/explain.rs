@@ -40,18 +40,13 @@ impl Explain {
             Format::Json => out.json(&table::json(&explanation))?,
             Format::Yaml => out.yaml(&table::json(&explanation))?,
             Format::Name => {
-                for node in explanation.nodes.iter().filter(|node| is_open(node)) {
+                for node in explanation.nodes.iter().filter(|node| node.is_open()) {
                     out.line(&node.node)?;
                 }
             }
         }
         Ok(Exit::Done)
     }
-}
-
-/// Whether the bucket may run there: all gates let it, and nothing else keeps it away.
-pub(super) const fn is_open(node: &NodeExplanation) -> bool {
-    node.eligible && node.obstacle.is_empty()
 }
 
 impl Listed for NodeExplanation {
@@ -265,7 +260,7 @@ mod tests {
         let text = recording.data();
         let said = "\nwhatever the gates say\n  not on import-01: its instance there gave up: exit code 3\n";
         assert!(text.contains(said), "{text}");
-        assert!(!is_open(&explanation.nodes[0]));
+        assert!(!explanation.nodes[0].is_open());
     }
 
     #[test]

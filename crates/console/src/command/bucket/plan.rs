@@ -195,7 +195,7 @@ impl Planned {
         if self.nodes.is_empty() {
             return Ok(());
         }
-        let eligible = self.nodes.iter().filter(|node| explain::is_open(node)).count();
+        let eligible = self.nodes.iter().filter(|node| node.is_open()).count();
         let of = text::count(self.nodes.len(), "node");
         out.line(&match (self.multi_node, eligible) {
             (_, 0) => format!("\n  would run nowhere: none of {of} is available"),
@@ -238,7 +238,7 @@ impl Listed for PlannedNode<'_> {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let then = match (explain::is_open(self.node), self.multi_node) {
+        let then = match (self.node.is_open(), self.multi_node) {
             (false, _) => "no",
             (true, true) => "runs",
             (true, false) => "may",
