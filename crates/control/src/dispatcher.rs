@@ -350,11 +350,12 @@ impl Control {
 
     /// In as many messages as it takes.
     async fn send_order(&self, member: &Member, term: Term, to: (NodeId, Option<u64>), mut order: Order) {
-        let subtasks = std::mem::take(&mut order.subtasks);
-        let room = MESSAGE_MAX.saturating_sub(rest(&order)).min(SUBTASKS_MAX);
-        let (subtasks, unsent): (Vec<_>, Vec<_>) = subtasks.into_iter().partition(|it| weight(it) <= room);
+        let mut subtasks = std::mem::take(&mut order.subtasks);
+        let rest = rest(&order);
+        let room = MESSAGE_MAX.saturating_sub(rest).min(SUBTASKS_MAX);
+        let unsent: Vec<_> = subtasks.extract_if(.., |it| weight(it) > room).collect();
         if !unsent.is_empty() {
-            self.end_unsent(member, term, to, &order, &unsent).await;
+            self.end_unsent(member, term, to, (&order, rest), &unsent).await;
         }
         if subtasks.is_empty() {
             return;

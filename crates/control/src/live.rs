@@ -163,10 +163,9 @@ impl Inner {
 
     /// An agent answered. What nobody waits for is dropped, and what a node says that was not asked or has answered: there is
     /// room for one answer of each that was asked.
-    pub(crate) fn judged(&mut self, question: u64, node: NodeId, mut verdict: Verdict) {
+    pub(crate) fn judged(&mut self, question: u64, node: NodeId, verdict: Verdict) {
         let Some(question) = self.questions.get_mut(&question) else { return };
         if question.open.remove(&node) {
-            verdict.clip();
             let _ = question.answers.try_send((node, verdict));
         }
     }

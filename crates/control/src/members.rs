@@ -48,9 +48,9 @@ impl Control {
     fn full(&self, replica: &Replica) -> BTreeSet<NodeId> {
         let voters = replica.voters();
         // Not while the sessions are locked: who locks both takes these first.
-        let nodes: Vec<NodeId> = replica.state().nodes.keys().copied().collect();
-        let others = nodes.into_iter().filter(|node| !voters.contains(node));
-        others.filter(|node| self.has_room(replica, *node) != Some(true)).collect()
+        let mut others: BTreeSet<NodeId> = replica.state().nodes.keys().copied().collect();
+        others.retain(|node| !voters.contains(node));
+        self.without_known_room(replica, others)
     }
 
     /// A member that came back at another address is reached there from now on. At once, also just after an election:

@@ -232,12 +232,15 @@ impl Control {
                 }
                 self.live.conduct.notify_one();
             }
-            ToLeader::Judged { question, mut verdict } if Verdicts::is_ours(question) => {
+            ToLeader::Judged { question, mut verdict } => {
                 verdict.clip();
-                self.floor.lock().answered(question, node, verdict, Instant::now());
-                self.floor.dispatch.notify_one();
+                if Verdicts::is_ours(question) {
+                    self.floor.lock().answered(question, node, verdict, Instant::now());
+                    self.floor.dispatch.notify_one();
+                } else {
+                    self.live.lock().judged(question, node, verdict);
+                }
             }
-            ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
                 let command = Command::RecordPhases(RecordPhases { node, instances });
                 self.record(node, command, Some((of.clone(), ToNode::Recorded { seq }))).await;

@@ -25,16 +25,16 @@ pub(crate) struct Shortage {
 }
 
 impl Shortage {
-    fn among(
-        voters: &BTreeSet<NodeId>,
+    /// Of so many voters these are short.
+    fn of(
+        nodes: BTreeSet<NodeId>,
+        voters: usize,
         reserve: Bytes,
-        is_short: impl Fn(NodeId) -> bool,
         name: impl Fn(NodeId) -> String,
     ) -> Option<Self> {
-        let nodes: BTreeSet<NodeId> = voters.iter().copied().filter(|node| is_short(*node)).collect();
         let mut names: Vec<String> = nodes.iter().map(|node| name(*node)).collect();
         names.sort_unstable();
-        (!nodes.is_empty()).then_some(Self { nodes, names, reserve, voters: voters.len() })
+        (!nodes.is_empty()).then_some(Self { nodes, names, reserve, voters })
     }
 
     /// Whether this voter is one of them.
@@ -81,13 +81,27 @@ impl Control {
             };
             voters.iter().copied().filter(is_short).collect()
         };
-        Shortage::among(&voters, reserve, |node| short.contains(&node), |node| self.node_name(node))
+        Shortage::of(short, voters.len(), reserve, |node| self.node_name(node))
     }
 
     /// Whether the disk of another voter has room for changes; none: it has not said so to this leader yet.
     pub(crate) fn has_room(&self, replica: &Replica, node: NodeId) -> Option<bool> {
         let live = self.live.lock();
         room(live.sessions.as_ref()?, node, Bytes(replica.reserve_bytes()))
+    }
+
+    /// Of these, the nodes that have not said to this leader that their disks have room for changes.
+    pub(crate) fn without_known_room(
+        &self,
+        replica: &Replica,
+        mut nodes: BTreeSet<NodeId>,
+    ) -> BTreeSet<NodeId> {
+        let reserve = Bytes(replica.reserve_bytes());
+        let live = self.live.lock();
+        if let Some(sessions) = &live.sessions {
+            nodes.retain(|node| room(sessions, *node, reserve) != Some(true));
+        }
+        nodes
     }
 
     /// Why the log takes so long.
@@ -105,10 +119,9 @@ mod tests {
     use super::*;
     use crate::propose::tests::{One, Still};
 
-    fn of(voters: u64, short: &[u64]) -> Option<Shortage> {
-        let nodes = (1..=voters).map(NodeId).collect();
-        let name = |node: NodeId| format!("n{}", 10 - node.0);
-        Shortage::among(&nodes, Bytes(32 << 20), |node| short.contains(&node.0), name)
+    fn of(voters: usize, short: &[u64]) -> Option<Shortage> {
+        let short = short.iter().copied().map(NodeId).collect();
+        Shortage::of(short, voters, Bytes(32 << 20), |node| format!("n{}", 10 - node.0))
     }
 
     #[test]

@@ -190,7 +190,6 @@ impl Control {
         if !member.replica.leadership().borrow().leading {
             return Err(ApiError::unavailable("this node does not lead"));
         }
-        let metrics = member.replica.metrics();
         let Some(to) = to else {
             let candidates = self.candidates(&member.replica);
             return preferred(&candidates).ok_or_else(|| {
@@ -201,6 +200,7 @@ impl Control {
                 }
             });
         };
+        let metrics = member.replica.metrics();
         let node = self.see_rows(|sight| find(sight.state, to).map(|node| node.id))??;
         if !metrics.voters().any(|voter| voter.peer.node == node) {
             let names: Vec<String> = metrics.voters().map(|voter| self.node_name(voter.peer.node)).collect();

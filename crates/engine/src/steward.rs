@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
-use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::{
     Binding, BucketName, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost,
-    Placement, Span, Stop, Timestamp, Verdict, clipped,
+    Placement, Span, Stop, Timestamp, Verdict,
 };
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus, SettingsCommand, SettleLease};
@@ -128,9 +127,7 @@ fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) 
         let verdict = sessions.verdict(&binding.bucket, release.revision, binding.node);
         let refused = verdict.and_then(|verdict| verdict.refusal()).filter(|(_, o)| o.pass == Some(false));
         if let Some((gate, outcome)) = refused {
-            // Agents of earlier versions say any length, and an entry of the log does not hold it.
-            let reason = clipped(&outcome.reason, REASON_MAX).into_owned();
-            let reason = LeaveReason::NotAvailable(gate, reason);
+            let reason = LeaveReason::NotAvailable(gate, outcome.reason.to_string());
             due.commands.push(leave(sessions, binding, reason));
         }
     }

@@ -23,6 +23,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::io;
 
+use serde::Serialize;
 use serde_json::Value;
 
 pub use backend::backend_defects;
@@ -241,7 +242,8 @@ fn read(value: &Value, longest: usize, defects: &mut Vec<Defect>) -> Option<Docu
         defects.push(defect);
         return None;
     };
-    let length = length(value);
+    // Infallible: it only counts.
+    let length = json_length(value).unwrap_or_default();
     if length > longest {
         let problem = format!("the document has {length} bytes, more than {}", Bytes(longest as u64));
         defects.push(Defect::new("", problem, "less in it"));
@@ -307,8 +309,11 @@ pub fn is_deeper(value: &Value, most: usize) -> bool {
     }
 }
 
-/// How many bytes a value has as text.
-fn length(value: &Value) -> usize {
+/// How many bytes a value has as JSON, without making that.
+///
+/// # Errors
+/// What has no form in JSON.
+pub fn json_length(value: &impl Serialize) -> serde_json::Result<usize> {
     struct Count(usize);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -321,9 +326,8 @@ fn length(value: &Value) -> usize {
         }
     }
     let mut count = Count(0);
-    // Infallible: it only counts.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
+    serde_json::to_writer(&mut count, value)?;
+    Ok(count.0)
 }
 
 /// Adds what makes no sense, but for fields that could not be read and so stand at a default of ours.

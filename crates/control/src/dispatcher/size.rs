@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sheaf_engine::dispatch::runs;
 use sheaf_engine::{Command, RecordResults, State};
+use sheaf_model::document::json_length;
 use sheaf_model::session::{Order, OrderedSubtask};
 use sheaf_model::{
     Attempt, AttemptEnd, Defect, Ending, Exit, Failure, FailureClass, JobId, JobSpec, ModuleSpec, NodeId,
@@ -27,13 +28,13 @@ const ENDS: usize = 1000;
 impl Control {
     /// Ends attempts that no message takes to their node as failed: it never hears of them, so they would run until their job is
     /// canceled. As those whose program cannot be started: they are tried again as often as the job says, since what is too long
-    /// may be set anew meanwhile.
+    /// may be set anew meanwhile. The order has so many bytes without subtasks.
     pub(super) async fn end_unsent(
         &self,
         member: &Member,
         term: Term,
         (node, session): (NodeId, Option<u64>),
-        order: &Order,
+        (order, rest): (&Order, usize),
         unsent: &[OrderedSubtask],
     ) {
         let ends: Vec<AttemptEnd> = {
@@ -42,7 +43,7 @@ impl Control {
             if session.is_none() || self.floor.lock().session(node) != session {
                 return;
             }
-            let (rest, at) = (rest(order), self.clock.wall());
+            let at = self.clock.wall();
             let is_due = |it: &&OrderedSubtask| {
                 runs(&state, node, Attempt { job: order.job, subtask: it.subtask, number: it.attempt })
             };
@@ -75,7 +76,7 @@ impl Control {
 
 /// Bytes of a message for what the job, its module, its secrets and its backends are.
 pub(super) fn rest(order: &Order) -> usize {
-    serde_json::to_vec(order).map_or(MESSAGE_MAX, |json| json.len() + FRAME)
+    json_length(order).map_or(MESSAGE_MAX, |bytes| bytes + FRAME)
 }
 
 /// Bytes of a subtask there, at most: an item is JSON, of which no byte becomes more than two in a text.

@@ -1,6 +1,7 @@
 //! Scenarios of what the leader owes.
 
 use sheaf_model::session::Hello;
+use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::*;
 
 use super::*;
