@@ -430,12 +430,7 @@ impl Loop {
             Action::WantArtifacts(wanted) => drop(self.want.send_replace(Some(wanted))),
             Action::Retire(module) => self.checks.plugins.retire(&module),
             Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
-            Action::Say(message) => {
-                if self.say.try_send(message).is_err() {
-                    self.meter.counts().messages_were_lost();
-                    self.signals.reset.notify_one();
-                }
-            }
+            Action::Say(message) => link::say(&self.say, message, self.meter.counts(), &self.signals),
             Action::Note(bucket, line) => tracing::info!(%bucket, "{line}"),
             action => return self.executor.perform(action),
         }

@@ -19,7 +19,7 @@ use sheaf_model::{BootId, ClusterId, Contact, Facts, Incarnation, NodeId, NodeKe
 use sheaf_wire::Transport;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::facts::LoadMeter;
+use crate::facts::{Counts, LoadMeter};
 use crate::work::Desk;
 
 mod search;
@@ -67,6 +67,14 @@ pub(crate) struct Link {
 /// What a node has to say, on its way to the session.
 pub(crate) fn messages() -> (mpsc::Sender<ToLeader>, mpsc::Receiver<ToLeader>) {
     mpsc::channel(MESSAGES)
+}
+
+/// Where there is no room a new session begins, in which it is said again.
+pub(crate) fn say(to: &mpsc::Sender<ToLeader>, message: ToLeader, counts: &Counts, signals: &Signals) {
+    if to.try_send(message).is_err() {
+        counts.messages_were_lost();
+        signals.reset.notify_one();
+    }
 }
 
 /// What the agent's loop tells the session beside messages.

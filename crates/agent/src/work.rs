@@ -36,7 +36,7 @@ use self::stock::{Stock, Stocked};
 use self::workers::{Do, Workers};
 use crate::facts::Counts;
 use crate::keeper::clock;
-use crate::link::Signals;
+use crate::link::{self, Signals};
 use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
@@ -488,12 +488,8 @@ impl Loop {
         }
     }
 
-    /// Where there is no room a new session begins, in which it is said again.
     fn tell(&self, message: ToLeader) {
-        if self.say.try_send(message).is_err() {
-            self.counts.messages_were_lost();
-            self.signals.reset.notify_one();
-        }
+        link::say(&self.say, message, &self.counts, &self.signals);
     }
 
     /// What it ran is over, in some way or other.

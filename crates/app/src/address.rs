@@ -35,13 +35,14 @@ pub(crate) fn advertised(config: &Config, listening: SocketAddr) -> String {
 /// Whether those that join this node later are told loopback, although it listens for them: there is no way to other machines.
 pub(crate) fn is_cut_off(config: &Config, listening: SocketAddr, told: &str) -> bool {
     let is_settled = config.advertise.is_some() || !config.join.is_empty();
-    let told = resolved(told);
-    !is_settled && listening.ip().is_unspecified() && told.iter().all(|address| address.ip().is_loopback())
+    !is_settled && listening.ip().is_unspecified() && is_loopback(&resolved(told))
 }
 
 /// Whether others who are told this address are led to themselves: it is loopback, and the join list has other machines.
 pub(crate) fn leads_astray(join: &[String], told: &str) -> bool {
-    let is_loopback = |found: &[SocketAddr]| found.iter().all(|address| address.ip().is_loopback());
+    if join.is_empty() {
+        return false;
+    }
     let told = resolved(told);
     !told.is_empty() && is_loopback(&told) && join.iter().any(|entry| !is_loopback(&resolved(entry)))
 }
@@ -72,6 +73,10 @@ impl Entry {
 fn is_named(entry: &str) -> bool {
     let host = entry.rsplit_once(':').map_or(entry, |(host, _)| host);
     host != "localhost" && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+}
+
+fn is_loopback(found: &[SocketAddr]) -> bool {
+    found.iter().all(|address| address.ip().is_loopback())
 }
 
 fn resolved(address: &str) -> Vec<SocketAddr> {

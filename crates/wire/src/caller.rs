@@ -11,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use crate::ApiError;
 use crate::bearer::Bearer;
 use crate::guard::Admitted;
-use crate::guard::door::{Carried, REMOTE};
+use crate::guard::door::{self, Carried};
 use crate::trace::TRACEPARENT;
 use crate::transport::Arrived;
 
@@ -109,8 +109,7 @@ impl Caller {
         let request = text(metadata, REQUEST_ID)?.map(RequestId::from);
         let holder = extensions.get::<Arrived>().and_then(|arrived| arrived.holder);
         // The guard has seen to it that it is true; without one it is anybody's word.
-        let said =
-            extensions.get::<Admitted>().and_then(|_| metadata.get(REMOTE)?.to_str().ok()?.parse().ok());
+        let said = extensions.get::<Admitted>().and_then(|_| door::from(metadata.as_ref()));
         let remote = said.or_else(|| remote(extensions).map(|address| address.ip()));
         let trace = metadata.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Self { actor, revision, deadline, request, admitted, token, holder, remote, trace })

@@ -102,7 +102,8 @@ fn presented(headers: &HeaderMap, extensions: &Extensions) -> Result<Presented, 
     })
 }
 
-fn from(headers: &HeaderMap) -> Option<IpAddr> {
+/// Where a call came from, as whoever carries it on says.
+pub(crate) fn from(headers: &HeaderMap) -> Option<IpAddr> {
     text(headers, REMOTE)?.parse().ok()
 }
 

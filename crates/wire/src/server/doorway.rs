@@ -32,7 +32,7 @@ pub(super) struct Doorway {
     handshake: Duration,
     /// Those of which it is not known whose they are.
     strangers: Arc<Crowd>,
-    nodes: Arc<Nodes>,
+    nodes: Nodes,
     silent: Duration,
     refused: Refused,
 }
@@ -44,7 +44,7 @@ impl Doorway {
             shaking: Crowd::of(HANDSHAKES),
             handshake: HANDSHAKE,
             strangers: Crowd::of(options.connections),
-            nodes: Arc::new(Nodes::with(options.node_connections)),
+            nodes: Nodes::with(options.node_connections),
             silent: options.silent,
             refused,
         }

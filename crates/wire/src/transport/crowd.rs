@@ -63,7 +63,7 @@ impl<K: Ord + Copy> Crowd<K> {
 }
 
 /// How many places each node may have, whoever else has how many: members know how many nodes there are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Nodes {
     each: usize,
     crowd: Arc<Crowd<NodeId>>,
