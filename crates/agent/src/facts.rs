@@ -166,10 +166,12 @@ impl LoadMeter {
 
     fn look(&self) -> Load {
         let memory = memory().unwrap_or_default();
+        let disk = disk_available(&self.data_dir);
         Load {
             load: System::load_average().map_or(0.0, |load| load.one),
             memory_used: Bytes(memory.total.0.saturating_sub(memory.available.0)),
-            disk_available: disk_available(&self.data_dir).unwrap_or_default(),
+            disk_unknown: disk.is_err(),
+            disk_available: disk.unwrap_or_default(),
             late_timers: 0,
             full_queues: FullQueues::default(),
             trust: Trusting::default(),
@@ -185,6 +187,12 @@ mod tests {
     fn the_machine_has_memory_and_disk() {
         let memory = memory().expect("this machine has memory");
         assert!(memory.total > Bytes(0) && memory.available <= memory.total, "{memory:?}");
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_asked_is_not_a_full_one() {
+        let load = |dir: &str| LoadMeter::new(PathBuf::from(dir), Arc::new(Strain::default)).load();
+        assert!(load("/none/there").disk_unknown && !load("/").disk_unknown);
     }
 
     #[test]

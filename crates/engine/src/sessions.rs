@@ -454,9 +454,10 @@ impl Sessions {
         self.nodes.get(&node).and_then(|session| session.load).unwrap_or_default()
     }
 
-    /// What the node said is available on its disk; none: it has not said it yet.
+    /// What the node said is available on its disk; none: it has not said it yet, or does not know.
     pub fn disk_available(&self, node: NodeId) -> Option<Bytes> {
-        self.nodes.get(&node)?.load.map(|load| load.disk_available)
+        let load = self.nodes.get(&node)?.load?;
+        (!load.disk_unknown).then_some(load.disk_available)
     }
 
     /// The newest state that the node said it has seen; 0 if it said nothing.
@@ -538,5 +539,8 @@ mod tests {
         sessions.heard(NODE, &heartbeat, Moment(10));
         assert!(sessions.is_connected(NODE));
         assert_eq!(sessions.disk_available(NODE), Some(Bytes(0)), "which is not the same as a full one");
+        let load = Load { disk_unknown: true, ..Load::default() };
+        sessions.heard(NODE, &Heartbeat { load, ..heartbeat }, Moment(20));
+        assert_eq!(sessions.disk_available(NODE), None, "nor is one that cannot be asked");
     }
 }

@@ -147,6 +147,9 @@ pub struct Load {
     pub memory_used: Bytes,
     /// Space available where instances are kept.
     pub disk_available: Bytes,
+    /// That is not known, and says 0: its file system did not answer. Agents of earlier versions do not say.
+    #[serde(default)]
+    pub disk_unknown: bool,
     /// Own timers that fired more than 50 ms late since the agent started: a starved machine must be visible.
     pub late_timers: u64,
     /// How often its bounded queues were full since then. Agents of earlier versions do not say.
