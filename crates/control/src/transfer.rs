@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use sheaf_consensus::Replica;
-use sheaf_model::{Bytes, NodeId, NodeStatus};
+use sheaf_model::{Bytes, NodeId, NodeStatus, Term};
 use sheaf_wire::ApiError;
 
 use crate::Control;
@@ -25,19 +25,31 @@ pub(crate) const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
 /// The same for a node that is about to stop: then the others elect one.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// While it lives this leader acknowledges and decides nothing; whoever asked for it may go away meanwhile.
-struct Frozen<'a>(&'a Control);
+/// While it lives the leader of this term acknowledges and decides nothing, whoever else hands over as well; whoever asked for
+/// it may go away meanwhile.
+struct Frozen<'a> {
+    control: &'a Control,
+    /// None: it does not lead.
+    term: Option<Term>,
+}
 
 impl<'a> Frozen<'a> {
     fn begin(control: &'a Control) -> Self {
-        control.freeze(true);
-        Self(control)
+        let mut live = control.live.lock();
+        let term = live.sessions.as_mut().map(|sessions| {
+            sessions.freeze(true);
+            sessions.term
+        });
+        Self { control, term }
     }
 }
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        self.0.freeze(false);
+        let mut live = self.control.live.lock();
+        if let Some(sessions) = live.sessions.as_mut().filter(|sessions| Some(sessions.term) == self.term) {
+            sessions.freeze(false);
+        }
     }
 }
 
@@ -272,17 +284,16 @@ impl Control {
         candidates.retain(Candidate::is_sure);
         preferred(&candidates)
     }
-
-    fn freeze(&self, frozen: bool) {
-        if let Some(sessions) = &mut self.live.lock().sessions {
-            sessions.freeze(frozen);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sheaf_model::Moment;
+
     use super::*;
+    use crate::propose::tests::{One, Still};
 
     const FIT: Candidate = Candidate { node: NodeId(1), unfit: None, has_room: Some(true), lag: Some(0) };
 
@@ -309,6 +320,24 @@ mod tests {
             Candidate { has_room: Some(false), ..FIT },
         ];
         assert!(unsure.iter().all(|other| !other.is_sure()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_hand_over_that_ends_does_not_end_the_silence_of_another() {
+        let one = One::formed().await;
+        let control = one.control(Arc::new(Still));
+        let is_frozen = || control.live.lock().sessions.as_ref().expect("it leads").is_frozen();
+        control.live.begin(Term(1), Moment(0));
+        let (asked, own) = (Frozen::begin(&control), Frozen::begin(&control));
+        drop(asked);
+        assert!(is_frozen());
+        control.live.begin(Term(3), Moment(0));
+        assert!(!is_frozen(), "it leads again");
+        let next = Frozen::begin(&control);
+        drop(own);
+        assert!(is_frozen(), "that was of the former leadership");
+        drop(next);
+        assert!(!is_frozen());
     }
 
     #[test]

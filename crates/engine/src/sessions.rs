@@ -53,8 +53,8 @@ pub struct Sessions {
     moves: BTreeMap<BucketName, Hint>,
     /// Since when instances are seen to run what a rollout brought them.
     running: BTreeMap<(BucketName, NodeId), (Revision, Moment)>,
-    /// Leadership is being handed over: nothing is acknowledged or decided.
-    frozen: bool,
+    /// How many times leadership is being handed over: meanwhile nothing is acknowledged or decided.
+    frozen: u32,
     /// How far what nodes say has come.
     told: Heard,
 }
@@ -187,7 +187,7 @@ impl Sessions {
             former: None,
             moves: BTreeMap::new(),
             running: BTreeMap::new(),
-            frozen: false,
+            frozen: 0,
             told: Heard::default(),
         }
     }
@@ -197,15 +197,15 @@ impl Sessions {
         self.told
     }
 
-    /// Leadership is about to be handed over, or after all it is not. While frozen nothing is acknowledged, fenced or
-    /// decided; what is heard still counts.
+    /// Leadership is about to be handed over, or after all it is not: to be said once by each that has said the former. While
+    /// frozen nothing is acknowledged, fenced or decided; what is heard still counts.
     pub fn freeze(&mut self, frozen: bool) {
-        self.frozen = frozen;
+        self.frozen = if frozen { self.frozen.saturating_add(1) } else { self.frozen.saturating_sub(1) };
     }
 
     /// Whether leadership is being handed over.
     pub fn is_frozen(&self) -> bool {
-        self.frozen
+        self.frozen > 0
     }
 
     /// Whether a session may open: a live agent of another incarnation with the same number is not replaced while it is
@@ -310,7 +310,7 @@ impl Sessions {
     /// The round is done and `state` has applied at least what was committed when it began, with an entry of this
     /// term: names to each node what is bound to it and not fenced.
     pub fn acknowledge(&self, state: &State, round: Vec<Waiting>) -> Vec<(NodeId, Acknowledged)> {
-        if self.frozen {
+        if self.is_frozen() {
             return Vec::new();
         }
         let asked: BTreeSet<NodeId> = round.iter().map(|waiting| waiting.node).collect();

@@ -441,6 +441,9 @@ fn while_leadership_is_handed_over_nothing_is_acknowledged_or_decided() {
     leader.pass(Span::seconds(60), &[]);
     assert!(leader.act().is_empty());
     leader.pass(Span::millis(100), &[1, 2]);
+    leader.sessions.freeze(true);
+    leader.sessions.freeze(false);
+    assert_eq!(leader.named(1), Vec::<u64>::new(), "another transfer goes on");
     leader.sessions.freeze(false);
     assert_eq!(leader.named(1), [epoch.0], "the transfer failed: it goes on as before");
 }
