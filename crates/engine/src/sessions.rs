@@ -98,6 +98,8 @@ struct Session {
     stand_in: bool,
     /// Its agent stops once nothing is bound to it; never undone in this life of it.
     releases: bool,
+    /// Until then a former life of its agent may run single-node work.
+    start_from: Moment,
     last_heard: Moment,
     /// None: it has not said it yet.
     load: Option<Load>,
@@ -234,7 +236,7 @@ impl Sessions {
 
     /// A session opens. Returns for how long the node may start no single-node work: a former life of its agent, on this
     /// machine or on another with a copy of its data directory, may run until W after it was last heard. A node that is
-    /// joining never had one.
+    /// joining never had one. One that is not fresh was told, and counts for itself.
     ///
     /// # Errors
     /// As [`Sessions::admits`].
@@ -242,14 +244,16 @@ impl Sessions {
         self.admits(hello.node, &hello.incarnation, now, state.cluster.settings.lease.ttl)?;
         let joining = state.nodes.get(&hello.node).is_some_and(|node| node.status == NodeStatus::Joining);
         let former = self.nodes.get(&hello.node);
-        let heard = match former {
-            Some(former) if former.incarnation == hello.incarnation => None,
-            Some(former) => Some(former.last_heard),
-            // Whoever led before may have heard it until now.
-            None if hello.fresh && !joining => Some(self.elected),
-            None => None,
-        };
         let same = former.filter(|former| former.incarnation == hello.incarnation);
+        let wait = longest_wait(state);
+        let start_from = match (same, former) {
+            (Some(same), _) => same.start_from,
+            (None, Some(former)) => former.last_heard.after(wait),
+            // Whoever led before may have heard it until now.
+            (None, None) if hello.fresh && !joining => self.elected.after(wait),
+            (None, None) => Moment(0),
+        };
+        let is_told = same.is_some() && !hello.fresh;
         let standing = same.map_or(0, |former| former.standing).saturating_add(1);
         let session = Session {
             incarnation: hello.incarnation.clone(),
@@ -257,14 +261,15 @@ impl Sessions {
             standing,
             stand_in: hello.stand_in,
             releases: same.is_some_and(|former| former.releases),
-            last_heard: now,
+            start_from,
+            last_heard: former.map_or(now, |former| former.last_heard.max(now)),
             load: former.and_then(|former| former.load),
             seen: former.map(|former| former.seen).unwrap_or_default(),
             said: former.and_then(|former| former.said.clone()),
         };
         self.nodes.insert(hello.node, session);
         self.told.sessions += 1;
-        Ok(heard.map_or(Span(0), |heard| heard.after(longest_wait(state)).since(now)))
+        Ok(if is_told { Span(0) } else { start_from.since(now) })
     }
 
     /// Whether what a stream of this incarnation brings is what the node says now.
@@ -286,7 +291,9 @@ impl Sessions {
     /// heard before; none: it has no session.
     pub fn heard(&mut self, node: NodeId, heartbeat: &Heartbeat, now: Moment) -> Option<Moment> {
         let session = self.nodes.get_mut(&node)?;
-        let before = std::mem::replace(&mut session.last_heard, now);
+        let before = session.last_heard;
+        // Of two streams the later heartbeat may be taken in first.
+        session.last_heard = before.max(now);
         // What is heard comes through a session that stands, whatever ended of an earlier term.
         session.standing = session.standing.max(1);
         session.load = Some(heartbeat.load);
@@ -504,6 +511,17 @@ mod tests {
         assert!(open(&mut sessions, "i2", 3).is_err(), "and so another agent is refused");
         sessions.closed(NODE, &"i1".into());
         assert!(!sessions.is_connected(NODE));
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_taken_in_late_lets_nobody_be_heard_earlier() {
+        let mut sessions = Sessions::new(Term(1), Moment(0));
+        open(&mut sessions, "i1", 1).expect("nobody else is live");
+        let heartbeat = Heartbeat { sent_at: Moment(9), load: Load::default(), seen: Revision(0) };
+        sessions.heard(NODE, &heartbeat, Moment(50));
+        assert_eq!(sessions.heard(NODE, &heartbeat, Moment(40)), Some(Moment(50)));
+        open(&mut sessions, "i1", 45).expect("the same agent");
+        assert_eq!(sessions.last_heard(NODE), Moment(50));
     }
 
     #[test]

@@ -330,6 +330,9 @@ fn a_second_live_agent_of_the_same_node_is_refused() {
     leader.now = Moment(3000);
     assert_eq!(leader.open(&other), Ok(Span::seconds(1)), "the former is silent for a ttl, not yet for W");
     assert_eq!(leader.open(&other), Ok(Span(0)), "the same life again has nothing more to wait for");
+    leader.now = Moment(3400);
+    let unwelcomed = Hello { fresh: true, ..other };
+    assert_eq!(leader.open(&unwelcomed), Ok(Span::millis(600)), "but one that has not heard that it has");
 }
 
 #[test]
@@ -341,7 +344,9 @@ fn a_new_life_unknown_to_this_leader_waits_from_the_election() {
     assert_eq!(leader.open(&fresh), Ok(Span(0)), "there never was another");
     leader.world.set_status(2, NodeStatus::Ready);
     leader.sessions = Sessions::new(Term(2), Moment(1000));
-    assert_eq!(leader.open(&fresh), Ok(Span::millis(3500)));
+    for asked in ["at first", "again, as its welcome was lost"] {
+        assert_eq!(leader.open(&fresh), Ok(Span::millis(3500)), "{asked}");
+    }
     leader.sessions = Sessions::new(Term(3), Moment(1200));
     let known = Hello { fresh: false, ..fresh };
     assert_eq!(leader.open(&known), Ok(Span(0)), "it has waited, or counts for itself");
