@@ -262,6 +262,14 @@ impl Replica {
         metrics.membership_config.voter_ids().map(NodeId).collect()
     }
 
+    /// Of each of these sets a majority is needed. More than one only while who votes is being changed.
+    pub fn voter_sets(&self) -> Vec<BTreeSet<NodeId>> {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let sets = metrics.membership_config.get_joint_config().iter();
+        sets.map(|set| set.iter().copied().map(NodeId).collect()).collect()
+    }
+
     /// Whether its disk has room for entries, and not only for votes.
     pub fn has_room(&self) -> bool {
         *self.inner.space.borrow() == Space::Enough
@@ -280,7 +288,7 @@ impl Replica {
         Some(Peer { node, address })
     }
 
-    /// How long members wait at most before they stand for election.
+    /// How long members wait at most before they stand for election; those without room on their disks may wait longer.
     pub fn longest_election(&self) -> Duration {
         self.inner.patience / 2
     }

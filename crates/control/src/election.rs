@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// Looks are at least so far apart: every change of anything wakes this.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// How long members wait at most before they stand for election, as this one does.
+/// How long members wait at most before they stand for election, as this one does while its disk has room.
 pub(crate) fn longest(replica: &Replica) -> Span {
     Span::millis(u64::try_from(replica.longest_election().as_millis()).unwrap_or(u64::MAX))
 }

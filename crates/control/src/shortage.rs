@@ -20,21 +20,22 @@ pub(crate) struct Shortage {
     names: Vec<String>,
     /// What only votes may use.
     reserve: Bytes,
-    /// How many vote.
-    voters: usize,
+    stops_changes: bool,
 }
 
 impl Shortage {
-    /// Of so many voters these are short.
+    /// Of these sets of voters, of each of which a majority is needed, these are short.
     fn of(
         nodes: BTreeSet<NodeId>,
-        voters: usize,
+        voters: &[BTreeSet<NodeId>],
         reserve: Bytes,
         name: impl Fn(NodeId) -> String,
     ) -> Option<Self> {
         let mut names: Vec<String> = nodes.iter().map(|node| name(*node)).collect();
         names.sort_unstable();
-        (!nodes.is_empty()).then_some(Self { nodes, names, reserve, voters })
+        let has_majority = |set: &BTreeSet<NodeId>| 2 * set.difference(&nodes).count() > set.len();
+        let stops_changes = !voters.iter().all(has_majority);
+        (!nodes.is_empty()).then_some(Self { nodes, names, reserve, stops_changes })
     }
 
     /// Whether this voter is one of them.
@@ -44,7 +45,7 @@ impl Shortage {
 
     /// Whether those that have room are no majority.
     pub(crate) fn stops_changes(&self) -> bool {
-        2 * (self.voters - self.nodes.len()) <= self.voters
+        self.stops_changes
     }
 }
 
@@ -70,7 +71,7 @@ impl Control {
     /// Voters without room, as far as the leader has heard; none elsewhere.
     pub(crate) fn shortage(&self, replica: &Replica) -> Option<Shortage> {
         let (own, has_room) = (replica.node(), replica.has_room());
-        let (voters, reserve) = (replica.voters(), Bytes(replica.reserve_bytes()));
+        let (voters, reserve) = (replica.voter_sets(), Bytes(replica.reserve_bytes()));
         let short: BTreeSet<NodeId> = {
             let live = self.live.lock();
             let sessions = live.sessions.as_ref()?;
@@ -79,9 +80,9 @@ impl Control {
                 true => !has_room,
                 false => room(sessions, *node, reserve) == Some(false),
             };
-            voters.iter().copied().filter(is_short).collect()
+            voters.iter().flatten().copied().filter(is_short).collect()
         };
-        Shortage::of(short, voters.len(), reserve, |node| self.node_name(node))
+        Shortage::of(short, &voters, reserve, |node| self.node_name(node))
     }
 
     /// Whether the disk of another voter has room for changes; none: it has not said so to this leader yet.
@@ -119,9 +120,17 @@ mod tests {
     use super::*;
     use crate::propose::tests::{One, Still};
 
-    fn of(voters: usize, short: &[u64]) -> Option<Shortage> {
-        let short = short.iter().copied().map(NodeId).collect();
+    fn set(nodes: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+        nodes.into_iter().map(NodeId).collect()
+    }
+
+    fn of_sets(voters: &[BTreeSet<NodeId>], short: &[u64]) -> Option<Shortage> {
+        let short = set(short.iter().copied());
         Shortage::of(short, voters, Bytes(32 << 20), |node| format!("n{}", 10 - node.0))
+    }
+
+    fn of(voters: u64, short: &[u64]) -> Option<Shortage> {
+        of_sets(&[set(1..=voters)], short)
     }
 
     #[test]
@@ -132,6 +141,17 @@ mod tests {
         assert!(!stops(5, &[1, 2]) && stops(5, &[1, 2, 3]) && stops(4, &[1, 2]));
         let some = of(5, &[4]).expect("one is short");
         assert!(some.is_of(NodeId(4)) && !some.is_of(NodeId(1)));
+    }
+
+    #[test]
+    fn while_voters_change_a_majority_of_the_former_and_one_of_the_next_must_have_room() {
+        let stops = |next: [u64; 3], short: &[u64]| {
+            let voters = [set([1, 2, 3]), set(next)];
+            of_sets(&voters, short).expect("some are short").stops_changes()
+        };
+        assert!(!stops([1, 2, 4], &[3, 4]), "two of four, but one of each three");
+        assert!(stops([3, 4, 5], &[1, 2]), "two of five, but of the former ones two of three");
+        assert!(stops([3, 4, 5], &[4, 5]));
     }
 
     #[test]
@@ -155,6 +175,7 @@ mod tests {
         let control = one.control(Arc::new(Still));
         let replica = &one.member.replica;
         assert!(replica.has_room() && replica.voters().contains(&replica.node()));
+        assert_eq!(replica.voter_sets(), [replica.voters()]);
         assert_eq!(control.shortage(replica), None, "it does not lead, as far as sessions go");
         control.live.begin(Term(1), control.clock.moment());
         assert_eq!(control.shortage(replica), None, "its disk has room, though no heartbeat has said so");
