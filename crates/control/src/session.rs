@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
-use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span, Verdict};
+use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span, Term, Verdict};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
@@ -33,6 +33,8 @@ struct Session {
     control: Control,
     node: NodeId,
     incarnation: Incarnation,
+    /// The leadership in which it opened, and no longer than which it lasts.
+    term: Term,
     from_agent: Answers<ToLeader>,
     to_agent: mpsc::Receiver<ToNode>,
     /// What the agent has said of its node since, until it is in the log; and when that was handed to the recorder.
@@ -44,6 +46,7 @@ struct Session {
 /// What a session begins with.
 struct Opened {
     to_agent: mpsc::Receiver<ToNode>,
+    term: Term,
     /// For so long the node may start no single-node work.
     start_in: Span,
     floor: u64,
@@ -77,7 +80,7 @@ impl Control {
             return Ok(only(refusal));
         }
         let heartbeat = self.settings().lease.heartbeat;
-        let Opened { to_agent, start_in, floor } = match self.open(&hello) {
+        let Opened { to_agent, term, start_in, floor } = match self.open(&hello) {
             Ok(opened) => opened,
             Err(refusal) => return Ok(only(refusal)),
         };
@@ -86,6 +89,7 @@ impl Control {
             control: self.clone(),
             node: hello.node,
             incarnation: hello.incarnation,
+            term,
             from_agent,
             to_agent,
             said: None,
@@ -166,11 +170,12 @@ impl Control {
         };
         let opened = sessions.opened(hello, &member.replica.state(), now);
         let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true, left: false })?;
+        let term = sessions.term;
         let to_agent = live.link(hello.node, hello.incarnation.clone());
         let floor = self.floor.lock().opened(hello.node, &hello.incarnation, hello.work.as_ref());
         self.floor.dispatch.notify_one();
         self.live.heard();
-        Ok(Opened { to_agent, start_in, floor })
+        Ok(Opened { to_agent, term, start_in, floor })
     }
 }
 
@@ -196,7 +201,7 @@ impl Session {
         if let ToLeader::Facts(facts) = &message {
             self.said = Some((facts.clone(), self.control.clock.moment()));
         }
-        self.control.take(self.node, &self.incarnation, message).await;
+        self.control.take(self.node, &self.incarnation, self.term, message).await;
         if is_heartbeat {
             self.record_facts_again().await;
         }
@@ -211,14 +216,14 @@ impl Session {
         } else if now.since(*at) >= FACTS_WITHIN {
             *at = now;
             let facts = facts.clone();
-            self.control.register(self.node, facts).await;
+            self.control.register(self.node, self.term, facts).await;
         }
     }
 }
 
 impl Control {
-    /// Takes in what an agent says.
-    async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
+    /// Takes in what an agent says in a session of this term.
+    async fn take(&self, node: NodeId, of: &Incarnation, term: Term, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => self.beats(node, of, &heartbeat),
             ToLeader::Verdicts(verdicts) => {
@@ -243,26 +248,27 @@ impl Control {
             }
             ToLeader::Phases { seq, instances } => {
                 let command = Command::RecordPhases(RecordPhases { node, instances });
-                self.record(node, command, Some((of.clone(), ToNode::Recorded { seq }))).await;
+                let then = Some((of.clone(), ToNode::Recorded { seq }));
+                self.record(node, term, command, then).await;
             }
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };
-                self.record(node, Command::ConfirmResidue(confirm), None).await;
+                self.record(node, term, Command::ConfirmResidue(confirm), None).await;
             }
             ToLeader::Purged { bucket, revision, failure } => {
                 let record = RecordPurge { bucket, node, revision, failure };
-                self.record(node, Command::RecordPurge(record), None).await;
+                self.record(node, term, Command::RecordPurge(record), None).await;
             }
             ToLeader::Ends { seq, ends } => {
                 self.floor.lock().ended(node, &ends, Instant::now());
                 let record = RecordResults { node, results: ends };
                 let then = Some((of.clone(), ToNode::EndsRecorded { seq }));
-                self.record(node, Command::RecordResults(record), then).await;
+                self.record(node, term, Command::RecordResults(record), then).await;
             }
             ToLeader::NoMoreWork => self.floor.lock().no_more(node, of),
             ToLeader::Facts(facts) => {
                 self.floor.lock().forget_verdicts(node);
-                self.register(node, facts).await;
+                self.register(node, term, facts).await;
             }
             ToLeader::Release => {
                 if let Some(sessions) = &mut self.live.lock().sessions
@@ -311,12 +317,10 @@ impl Control {
 
     /// Hands something to the recorder. Waits while its queue is full: the agent is then slowed down, and heartbeats
     /// with it, which is right, since the log does not keep up.
-    async fn record(&self, node: NodeId, command: Command, then: Option<(Incarnation, ToNode)>) {
+    async fn record(&self, node: NodeId, term: Term, command: Command, then: Option<(Incarnation, ToNode)>) {
         if self.records.capacity() == 0 {
             self.live.reports_waited.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(member) = self.place.member() else { return };
-        let term = member.replica.leadership().borrow().term;
         // The recorder ends only with the process.
         let _ = self.records.send(Record { node, term, command, then }).await;
     }
@@ -327,11 +331,11 @@ impl Control {
         member.is_some_and(|m| m.replica.state().nodes.get(&node).is_some_and(|node| node.facts == *facts))
     }
 
-    async fn register(&self, node: NodeId, facts: Facts) {
+    async fn register(&self, node: NodeId, term: Term, facts: Facts) {
         let known = self.place.member();
         let key = known.and_then(|m| m.replica.state().nodes.get(&node).map(|node| node.key.clone()));
         if let Some(key) = key {
-            self.record(node, Command::Register(Register { key, facts }), None).await;
+            self.record(node, term, Command::Register(Register { key, facts }), None).await;
         }
     }
 }

@@ -10,6 +10,7 @@ fn session(control: &Control, node: NodeId) -> Session {
         control: control.clone(),
         node,
         incarnation: Incarnation("a".to_owned()),
+        term: control.place.leadership().expect("a member").term,
         from_agent: stream::empty().boxed(),
         to_agent,
         said: None,
@@ -49,6 +50,24 @@ async fn facts_that_could_not_be_recorded_are_recorded_later() {
     clock.pass(FACTS_WITHIN);
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err() && session.said.is_none(), "nothing more is to be done");
+}
+
+/// This node may lead again before a session that it had when it led before has noticed; another leader may have recorded newer
+/// reports in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reported_belongs_to_the_leadership_in_which_its_session_opened() {
+    let one = One::formed().await;
+    let (sender, mut records) = mpsc::channel(8);
+    let control = Control { records: sender, ..one.control(Arc::new(Still)) };
+    let former = Term(one.member.replica.leadership().borrow().term.0 - 1);
+    control.live.begin(former, Moment(0));
+    let node = NodeId(1);
+    let Ok(Opened { term, .. }) = control.open(&hello(node)) else { panic!("it led") };
+    assert_eq!(term, former);
+    let mut session = session(&control, node);
+    session.term = term;
+    session.take(ToLeader::Phases { seq: 1, instances: Vec::new() }).await;
+    assert_eq!(records.try_recv().expect("it is handed to the recorder").term, former);
 }
 
 #[tokio::test(flavor = "multi_thread")]
