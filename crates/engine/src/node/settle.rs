@@ -199,13 +199,17 @@ impl NodeState {
         self.dirty.insert(bucket);
     }
 
-    /// The lease may have moved on while the keeper was being started.
+    /// The lease may have moved on while the keeper was being started, or have ended.
     fn catch_up(&self, bucket: &BucketName, now: Moment, out: &mut Vec<Action>) {
-        let Some(seen) = self.places.get(bucket).and_then(|place| place.seen.as_ref()) else { return };
-        let Mode::Single(epoch) = seen.observed.mode else { return };
-        let Some(until) = self.leases.valid(bucket, epoch, now) else { return };
-        if seen.observed.is_alive() && seen.deadline.is_some_and(|deadline| deadline < until) {
-            out.push(Action::MoveDeadline(bucket.clone(), epoch, until));
+        let seen = self.places.get(bucket).and_then(|place| place.seen.as_ref());
+        let Some(seen) = seen.filter(|seen| seen.observed.is_alive()) else { return };
+        let (Mode::Single(epoch), Some(deadline)) = (seen.observed.mode, seen.deadline) else { return };
+        match self.leases.valid(bucket, epoch, now) {
+            Some(until) if deadline < until => {
+                out.push(Action::MoveDeadline(bucket.clone(), epoch, until));
+            }
+            None if deadline <= now => out.push(Action::Kill(bucket.clone(), epoch)),
+            Some(_) | None => {}
         }
     }
 

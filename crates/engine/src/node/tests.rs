@@ -113,12 +113,16 @@ impl Scene {
     }
 
     fn acknowledge(&mut self, epochs: &[(&str, Epoch)]) {
+        let ack = self.acknowledged(epochs);
+        self.input(Input::Acknowledged(ack));
+    }
+
+    fn acknowledged(&self, epochs: &[(&str, Epoch)]) -> Acknowledged {
         let epochs = epochs.iter().map(|(name, epoch)| (self.world.name(name), *epoch)).collect();
         let own = self.world.state.nodes[&NodeId(1)].revision;
         let (boot, ttl, traces) = ("b1".into(), Span::seconds(3), Vec::new());
         let heartbeat = Span::millis(500);
-        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, heartbeat, own, traces };
-        self.input(Input::Acknowledged(ack));
+        Acknowledged { boot, sent_at: self.now, ttl, epochs, heartbeat, own, traces }
     }
 
     fn seen(&mut self, mode: Mode, origin: Origin, life: Life, phase: Phase) -> Box<Seen> {

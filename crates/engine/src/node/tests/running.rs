@@ -100,6 +100,28 @@ fn a_single_node_bucket_starts_only_under_a_lease_for_exactly_its_epoch() {
     scene.expect(&[&format!("start /s Single(Epoch({epoch}))"), "deadline /s 109500"]);
 }
 
+/// It began in time. Its keeper may have been stopped since, and then nobody else ends it.
+#[test]
+fn what_began_and_is_heard_of_only_after_its_lease_is_killed() {
+    let mut scene = Scene::new();
+    let epoch = scene.world.bound("/s", 1);
+    scene.sync();
+    scene.lines.clear();
+    let ack = scene.acknowledged(&[("/s", epoch)]);
+    let actions = step(&mut scene.node, Input::Acknowledged(ack), scene.now);
+    let start = actions.into_iter().find_map(|action| match action {
+        Action::Start(start) => Some(start),
+        _ => None,
+    });
+    let start = start.expect("it has a lease");
+    let mut seen = scene.seen(start.mode, start.origin, Life::Alive, Phase::Running);
+    seen.deadline = start.until;
+    scene.pass(3000);
+    scene.expect(&[]);
+    scene.input(Input::Done(scene.world.name("/s"), Done::Started(seen)));
+    scene.expect(&[&format!("kill /s {epoch}")]);
+}
+
 #[test]
 fn bound_by_the_watch_alone_nothing_starts_and_bound_elsewhere_nothing_either() {
     let mut scene = Scene::new();
