@@ -334,9 +334,10 @@ impl Executor {
             Outcome::Nothing => None,
             Outcome::Done(bucket, done) => {
                 self.starting.remove(&bucket);
-                if let (Done::Updated(seen), Some(held)) = (&done, self.held.get_mut(&bucket)) {
-                    held.birth.origin = seen.observed.origin;
-                }
+                let done = match done {
+                    Done::Updated(seen) => self.updated(&bucket, seen.observed.origin),
+                    done => done,
+                };
                 Some(Input::Done(bucket, done))
             }
             Outcome::Started(bucket, fresh) => {

@@ -1,7 +1,7 @@
 //! What is done to an instance whose keeper lives: it is told something, ended, or given longer.
 
 use sheaf_engine::node::{Birth, Done, Input, Start};
-use sheaf_engine::reconcile::Mode;
+use sheaf_engine::reconcile::{Mode, Origin};
 use sheaf_model::{BucketName, Call, Epoch, Moment, Revision, Span};
 
 use super::task::{blocking, end};
@@ -54,6 +54,16 @@ impl Executor {
             Outcome::Done(bucket, Done::Failed { reason, again: true })
         });
         None
+    }
+
+    /// What was laid out for a keeper was told to it. Meanwhile it may have said more, or be gone, which the node has heard.
+    pub(super) fn updated(&mut self, bucket: &BucketName, origin: Origin) -> Done {
+        let Some(held) = self.held.get_mut(bucket) else {
+            return Done::Failed { reason: "its keeper is gone".to_owned(), again: true };
+        };
+        held.birth.origin = origin;
+        let seen = held.birth.seen(&held.handle.status().borrow().told());
+        Done::Updated(Box::new(seen))
     }
 
     pub(super) fn stop(

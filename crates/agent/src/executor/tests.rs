@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use sheaf_engine::node::Told;
 use sheaf_model::{LeaseSettings, Revision};
 
 use super::*;
@@ -58,4 +59,23 @@ async fn an_agent_that_stops_begins_nothing_more() {
     executor.perform(Action::Confirm(bucket.clone(), Revision(3)));
     until_idle(&mut executor).await;
     assert_eq!(executor.shared.keepers.fence(&bucket).expect("it can be read"), Fence::default());
+}
+
+#[test]
+fn what_has_ended_while_it_was_told_of_a_change_is_not_taken_for_alive() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut executor = executor(dir.path());
+    let told = Told {
+        phase: Phase::Running,
+        message: String::new(),
+        pid: Some(7),
+        started_at: None,
+        restarts: 0,
+        exit: None,
+        end: None,
+        purged: None,
+    };
+    let updated = Done::Updated(Box::new(Birth::unknown().seen(&told)));
+    let done = executor.take(Outcome::Done(BucketName::new("/a").expect("a name"), updated));
+    assert!(matches!(done, Some(Input::Done(_, Done::Failed { again: true, .. }))), "{done:?}");
 }
