@@ -14,7 +14,7 @@ export function open(place, params, { again }) {
   // Or a number; what happened is remembered by the name, which others may have had, too.
   const name = params.get("name") ?? "";
   let called = name;
-  let shared = false;
+  let shared = null;
   const events = list({
     title: "History", again, size: 20, keyOf: (row) => `${row.revision} ${row.kind} ${row.subject}`,
     columns: eventColumns().filter((column) => column.title !== "Node"),
@@ -37,8 +37,8 @@ export function open(place, params, { again }) {
     async refresh() {
       const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh()]);
       [held, called] = [node.buckets, node.name];
-      const [{ rows: namesakes }] = await Promise.all([page("node/list", { filter: `name=${called}`, limit: 2 }), events.refresh()]);
-      shared = namesakes.length > 1;
+      shared ??= (await page("node/list", { filter: `name=${called}`, limit: 2 })).rows.length > 1;
+      await events.refresh();
       show(place, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs.view(), events.view());
     },
   };
