@@ -103,11 +103,16 @@ pub(crate) fn heir(cases: &mut Cases, scene: &mut Scene) {
         let links = format!("[...document.querySelectorAll('a')].filter((a) => a.innerText === '{name}')");
         browser.waits("both are listed", &format!("return {links}.length === 2"));
         let places = browser.evaluate(&format!("return {links}.map((a) => a.hash)"));
-        let lost = format!("#/node?name={former}");
+        let lost = format!("#/node?name=%2B{former}");
         assert!(places.as_array().is_some_and(|all| all.contains(&lost.clone().into())), "{places}");
         browser.goto(&address(cluster.agent(1), &of("bucket", "/web/all")));
-        let leads = format!("return {links}.some((a) => a.hash === '{lost}')");
-        browser.waits("the gates of the lost one lead to it", &leads);
+        let gates = format!(
+            "[...document.querySelectorAll('a')].filter((a) => a.innerText === '{name} (node {former})')"
+        );
+        browser.waits(
+            "the gates of the lost one lead to it",
+            &format!("return {gates}.some((a) => a.hash === '{lost}')"),
+        );
         browser.goto(&address(cluster.agent(1), "affinity"));
         let mut titles = Vec::new();
         for known in [name.clone(), format!("{name} #1")] {
@@ -125,7 +130,7 @@ pub(crate) fn heir(cases: &mut Cases, scene: &mut Scene) {
         assert_eq!(titles, expected);
         browser.goto(&address(cluster.agent(1), "nodes"));
         browser.click(&format!("a[href='{lost}']"));
-        browser.shows(&[&name, "lost", "Forget …"]);
+        browser.shows(&[&name, "lost", "Forget …", "of every node of this name"]);
         browser.push("Forget …");
         browser.shows(&["You vouch that nothing it ran is alive."]);
         browser.push("Forget it");

@@ -36,6 +36,7 @@ use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
+use crate::restarts::Restarts;
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
 use crate::trail::{Leaf, Trail};
@@ -181,6 +182,7 @@ impl Agent {
             has_session: false,
             leaving: Vec::new(),
             trail: Trail::default(),
+            restarts: Restarts::default(),
         };
         agent.step(Input::Found(found));
         let ended = agent.run(&stop, (no_more_work, working), &mut streams).await;
@@ -283,6 +285,7 @@ struct Loop {
     leaving: Vec<oneshot::Sender<()>>,
     /// Used where traces are kept.
     trail: Trail,
+    restarts: Restarts,
 }
 
 impl Loop {
@@ -403,6 +406,7 @@ impl Loop {
                 Input::SessionLost => self.has_session = false,
                 _ => {}
             }
+            self.restarts.take(&input, clock::now());
             if trace::is_on() {
                 self.trail.input(&input, SystemTime::now()).into_iter().for_each(Leaf::tell);
             }
@@ -471,6 +475,7 @@ impl Loop {
                     has_session: self.has_session,
                     seen: self.node.seen(),
                     instances: running.collect(),
+                    restarting: self.restarts.count(clock::now()),
                     verdicts: self.node.verdicts().cloned().collect(),
                     load: self.meter.load(),
                 };

@@ -39,6 +39,8 @@ pub struct State {
     pub seen: Revision,
     /// Its instances, dead or alive.
     pub instances: Vec<Running>,
+    /// How many of them were started again three times or more within the last half hour.
+    pub restarting: usize,
     /// Its verdicts.
     pub verdicts: Vec<Verdict>,
     /// How busy the node is, and what this process counts of what must be seen.

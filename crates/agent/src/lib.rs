@@ -8,8 +8,8 @@
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
 //! instances and heard of them), `artifacts` (what is fetched before), `context` (what plugins ask of the cluster),
-//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), `trail` (what is told of it), [`facts`], [`handle`] (what others may ask of
-//! a running agent), `work` (subtasks). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`],
+//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), `trail` (what is told of it), `restarts` (what
+//! does not get far), [`facts`], [`handle`] (what others may ask of a running agent), `work` (subtasks). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`],
 //! and [`logs`]. The [`runner`], also a process of its own, runs what belongs to jobs. Apart from all of it:
 //! [`workbench`], where developers try a module.
 //! What to do is never decided here but in [`sheaf_engine::node`].
@@ -33,6 +33,7 @@ mod executor;
 mod given;
 mod link;
 mod process;
+mod restarts;
 mod secrets;
 mod stand_in;
 mod trail;

@@ -264,6 +264,9 @@ fn of_agent(state: &State, samples: &mut Samples) {
         let about = "Instances of buckets on this node, by phase.";
         samples.gauge("sheaf_instances", about, &[("phase", phase.as_str())], count as f64);
     }
+    let about =
+        "Instances of buckets on this node that were started again three times or more within half an hour.";
+    samples.gauge("sheaf_instances_restarting", about, &[], state.restarting as f64);
     let eligible = state.verdicts.iter().filter(|verdict| verdict.eligible()).count();
     let about = "Buckets that this node asked its gates about, by outcome.";
     samples.gauge("sheaf_verdicts", about, &[("outcome", "eligible")], eligible as f64);

@@ -11,6 +11,7 @@ pub mod login;
 mod logs;
 pub mod man;
 pub mod module;
+pub(crate) mod namesakes;
 pub mod node;
 mod page;
 pub mod query;

@@ -147,7 +147,7 @@ fn said(node: &str, at: Timestamp, text: String) -> LogLine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use sheaf_engine::Change;
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::propose::tests::facts;
 
-    fn node(id: u64, name: &str, status: NodeStatus) -> Change {
+    pub(crate) fn node(id: u64, name: &str, status: NodeStatus) -> Change {
         Change::Node(Node {
             id: NodeId(id),
             key: NodeKey(id.to_string()),

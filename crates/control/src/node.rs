@@ -3,7 +3,7 @@
 use sheaf_engine::status::Sight;
 use sheaf_engine::{Command, DrainNode as Drain, LabelNode as Label, State, steward};
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
-use sheaf_model::{Node, NodeId};
+use sheaf_model::{Node, NodeId, NodeStatus};
 use sheaf_wire::node::{
     Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
 };
@@ -150,15 +150,32 @@ fn placed(token: &str) -> Option<(&str, NodeId)> {
     Some((name, NodeId(node.parse().ok()?)))
 }
 
-/// A node by name or number.
+/// A node by name or number. What could be either is asked back, unless one of both has left; a number with `+` before it is read
+/// as one, too, and is no name.
 pub(crate) fn find<'a>(state: &'a State, text: &str) -> Result<&'a Node, ApiError> {
-    let by_number = || state.nodes.get(&NodeId(text.parse().ok()?));
-    let found = state.node_named(text).or_else(by_number);
+    let named = state.node_named(text);
+    let numbered = text.parse::<u64>().ok().and_then(|id| state.nodes.get(&NodeId(id)));
+    let found = match (named, numbered) {
+        (Some(named), Some(numbered)) if named.id != numbered.id && numbered.id.to_string() == text => {
+            match (named.status, numbered.status) {
+                (_, NodeStatus::Left) => Some(named),
+                (NodeStatus::Left, _) => Some(numbered),
+                _ => return Err(ambiguous(named, numbered)),
+            }
+        }
+        (named, numbered) => named.or(numbered),
+    };
     found.ok_or_else(|| {
         let names: Vec<&str> = state.names().into_iter().map(sheaf_model::NodeName::as_str).collect();
         let hint = sheaf_model::nearest(text, &names).map(|name| format!("; did you mean {name}?"));
         ApiError::NotFound(format!("there is no node {text}{}", hint.unwrap_or_default()))
     })
+}
+
+fn ambiguous(named: &Node, numbered: &Node) -> ApiError {
+    let (name, id, other) = (&named.facts.name, named.id, &numbered.facts.name);
+    let problem = format!("{name} is the name of node {id}, and the number of node {other}");
+    ApiError::invalid("node", problem, format!("+{id} for the one, +{name} for the other"))
 }
 
 fn values(row: &NodeRow, key: &str) -> Vec<String> {
@@ -170,5 +187,54 @@ fn values(row: &NodeRow, key: &str) -> Vec<String> {
         // Whole labels, words or KEY=VALUE.
         "label" => row.labels.clone(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::tests::node;
+
+    #[test]
+    fn what_is_the_name_of_one_and_the_number_of_another_is_neither() {
+        use NodeStatus::{Left, Lost, Ready};
+        let mut state = State::default();
+        for (id, name, status) in [
+            (1, "import-01", Lost),
+            (2, "import-01", Ready),
+            (3, "1", Ready),
+            (4, "4", Ready),
+            (5, "gone", Left),
+            (6, "5", Ready),
+            (7, "8", Left),
+            (8, "web", Ready),
+            (9, "02", Ready),
+        ] {
+            state.put(&node(id, name, status));
+        }
+        let found = |text: &str| find(&state, text).map(|node| node.id.0).map_err(|error| error.to_string());
+        for (text, id) in [
+            ("import-01", 2),
+            ("2", 2),
+            ("+1", 1),
+            ("3", 3),
+            ("+3", 3),
+            ("4", 4),
+            ("5", 6),
+            ("+5", 5),
+            ("8", 8),
+            ("+7", 7),
+            ("02", 9),
+            ("9", 9),
+        ] {
+            assert_eq!(found(text), Ok(id), "{text}");
+        }
+        let said = found("1").expect_err("it could be either");
+        for part in
+            ["1 is the name of node 3, and the number of node import-01", "+3 for the one, +1 for the other"]
+        {
+            assert!(said.contains(part), "{part:?} in {said}");
+        }
+        assert!(found("+17").expect_err("nobody has it").contains("there is no node +17"));
     }
 }

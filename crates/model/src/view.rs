@@ -247,6 +247,9 @@ pub struct DecisionView {
     pub why: String,
     /// Others that were available, best first: node and what spoke against it.
     pub runners_up: Vec<String>,
+    /// The number of the node that was chosen, as in [`InstanceView`].
+    #[serde(default)]
+    pub chosen_id: u64,
 }
 
 /// `bucket explain`.
@@ -328,6 +331,9 @@ pub struct AffinityRow {
     pub phase: String,
     pub why: String,
     pub multi_node: bool,
+    /// The node's number, as in [`InstanceView`].
+    #[serde(default)]
+    pub node_id: u64,
 }
 
 /// A member, in `cluster status`.

@@ -3,7 +3,7 @@
 import { change, get, may, page } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { difference } from "./changes.js";
-import { card, el, facts, link, show, whichNode } from "./dom.js";
+import { card, el, facts, link, nodeLinks, show, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { list, parts } from "./list.js";
 import { logs } from "./logs.js";
@@ -23,14 +23,17 @@ export function open(place, params, { again }) {
     ask: () => ["event/list", { subject: name }], empty: "Nothing happened to it that is remembered.",
   });
   const revised = revisions(name, again);
-  const running = instances(again);
-  const gated = gates(again);
+  let nodes = nodeLinks([]);
+  const to = (row) => nodes.to(row);
+  const running = instances(again, to);
+  const gated = gates(again, to);
   const declared = declaration();
   return {
     async refresh() {
       const [status, explained] = await Promise.all([get("bucket/status", { name }), get("bucket/explain", { name }), events.refresh(), revised.refresh()]);
       const module = may("bucket", name) ? await declared(status.module) : null;
-      show(place, head(status, module, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
+      nodes = nodeLinks([...explained.nodes, ...status.instances]);
+      show(place, head(status, module, again), el("div", { class: "pair" }, about(status), decision(explained, status, to)), running.view(status.instances),
         gated.view(explained.nodes), output.view(status.instances.map((one) => one.node)), revised.view(), events.view());
     },
     close: () => output.close(),
@@ -122,7 +125,7 @@ function head(status, module, again) {
 /** Where it runs, as it is now: what is shown may be from before. */
 async function where(name) {
   const { instances } = await get("bucket/status", { name });
-  const on = instances.map((one) => one.node);
+  const on = instances.map(nodeLinks(instances).called);
   return on.length === 0 ? "It runs nowhere now." : `It runs on ${on.length > 6 ? many(on.length, "node") : on.join(", ")} now.`;
 }
 
@@ -160,23 +163,28 @@ function acts(status, module, done) {
   return found;
 }
 
+/** What names a node that a bucket is to go to. */
+function goal({ node, node_id: id, status }) {
+  return id ? whichNode({ id, name: node, status }) : node;
+}
+
 async function move(status, done) {
   const { name, revision } = status;
   let able = [];
   let failed = null;
   try {
     const { nodes } = await get("bucket/explain", { name });
-    able = nodes.filter((one) => one.eligible && !one.obstacle && !one.running).map((one) => one.node);
+    able = nodes.filter((one) => one.eligible && !one.obstacle && !one.running);
   } catch (error) {
     failed = error;
   }
   confirm({
     title: `Move ${name}?`, verb: "Move it", done,
-    fields: [{ name: "to", label: "To", value: "", options: [["", "any other node"], ...able.map((one) => [one, one])] }],
+    fields: [{ name: "to", label: "To", value: "", options: [["", "any other node"], ...able.map((one) => [goal(one), one.node])] }],
     consequence: async (values) => {
       if (failed) throw failed;
       if (able.length === 0) throw new Error("No other node is available for it: it would stop here and start nowhere.");
-      return el("p", null, `${await where(name)} It is stopped there first, then started on ${values.to || "another node"} under a higher epoch.`);
+      return el("p", null, `${await where(name)} It is stopped there first, then started on ${able.find((one) => goal(one) === values.to)?.node ?? "another node"} under a higher epoch.`);
     },
     act: (values) => change("bucket/move", { name, revision, to: values.to || null }),
   });
@@ -224,14 +232,14 @@ function about(status) {
   ])));
 }
 
-function decision(explained, status) {
+function decision(explained, status, to) {
   const { decision: made } = explained;
   if (!made) {
     const text = status.multi_node ? "A multi-node bucket is not placed: it runs on every node whose gates let it." : explained.message || "It is bound to no node now.";
     return card("Why there", null, el("p", { class: "empty" }, text));
   }
   return card("Why there", null, el("div", { class: "inner" }, facts([
-    ["Bound to", link("node", { name: made.chosen }, made.chosen)],
+    ["Bound to", to({ node: made.chosen, node_id: made.chosen_id })],
     ["Epoch", count(made.epoch)],
     ["Since", ago(made.at)],
     ["Because", made.why],
@@ -240,11 +248,11 @@ function decision(explained, status) {
   ])));
 }
 
-function instances(again) {
+function instances(again, to) {
   return parts({
-    title: "Instances", again, keyOf: (row) => row.node, empty: "It runs nowhere.",
+    title: "Instances", again, keyOf: (row) => row.node_id || row.node, empty: "It runs nowhere.",
     columns: [
-      { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
+      { title: "Node", cell: to },
       { title: "Phase", cell: (row) => state(row.phase) },
       { title: "Epoch", number: true, cell: (row) => row.epoch ?? "–" },
       { title: "Process", number: true, cell: (row) => row.pid ?? "–" },
@@ -263,12 +271,11 @@ function outcome(row, gate) {
   return [el("span", { class: tone === "none" ? "idle" : tone }, `${glyph} ${word} `), el("span", { class: "small quiet" }, found.reason)];
 }
 
-function gates(again) {
+function gates(again, to) {
   return parts({
-    title: "Every node, every gate", again, keyOf: (row) => row.node, empty: "There is no node.",
+    title: "Every node, every gate", again, keyOf: (row) => row.node_id || row.node, empty: "There is no node.",
     columns: [
-      // A node of a former release says no numbers.
-      { title: "Node", cell: ({ node, node_id: id, status }) => link("node", { name: id ? whichNode({ id, name: node, status }) : node }, node) },
+      { title: "Node", cell: to },
       { title: "Status", cell: (row) => state(row.status) },
       { title: "Available", text: true, cell: (row) => (row.eligible && !row.obstacle ? el("span", { class: "good" }, "✓ yes")
         : [el("span", { class: "idle" }, "· no "), el("span", { class: "small quiet" }, row.obstacle)]) },

@@ -104,9 +104,28 @@ export function link(page, params, ...children) {
   return el("a", { href: href(page, params) }, ...children);
 }
 
-/** What leads to a node: its name, or of one that is away its number, since another may have its name by now. */
+/**
+ * What leads to a node: its name, or its number of one that is away, since another may have its name by now, and of one whose name
+ * could be another's number. No name begins with a `+`.
+ */
 export function whichNode({ id, name, status }) {
-  return status === "lost" || status === "left" ? String(id) : name;
+  return status === "lost" || status === "left" || /^\d+$/.test(name) ? `+${id}` : name;
+}
+
+/**
+ * Links to the nodes of these rows, each `{ node, node_id, status? }`: by their names, and where two share one by their numbers,
+ * too. A node of a former release says no numbers.
+ */
+export function nodeLinks(rows) {
+  const [numbers, states] = [new Map(), new Map()];
+  for (const { node, node_id: id, status } of rows) {
+    numbers.set(node, (numbers.get(node) ?? new Set()).add(id));
+    if (status) states.set(id, status);
+  }
+  const called = ({ node, node_id: id }) => (id && numbers.get(node)?.size > 1 ? `${node} (node ${id})` : node);
+  // One that no row tells the status of has left.
+  const which = ({ node, node_id: id }) => (id ? whichNode({ id, name: node, status: states.get(id) ?? "left" }) : node);
+  return { called, to: (row) => link("node", { name: which(row) }, called(row)) };
 }
 
 /** The address of a page of ours. */

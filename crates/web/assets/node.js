@@ -1,6 +1,6 @@
 // One node: what it is, what it runs, what happened to it, and what can be done with it.
 
-import { change, get, may } from "./api.js";
+import { change, get, may, page } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { card, el, facts, link, show, table, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
@@ -11,13 +11,15 @@ import { ago, bytes, count, many, state, tags } from "./words.js";
 export const title = (params) => params.get("name") ?? "Node";
 
 export function open(place, params, { again }) {
-  // Or a number; what happened is remembered by the name.
+  // Or a number; what happened is remembered by the name, which others may have had, too.
   const name = params.get("name") ?? "";
   let called = name;
+  let shared = null;
   const events = list({
     title: "History", again, size: 20, keyOf: (row) => `${row.revision} ${row.kind} ${row.subject}`,
     columns: eventColumns().filter((column) => column.title !== "Node"),
     ask: () => ["event/list", { node: called }], empty: "Nothing happened here that is remembered.",
+    extra: () => (shared ? el("span", { class: "small quiet" }, "of every node of this name: events are remembered by it") : null),
   });
   let held = 0;
   const runs = list({
@@ -35,6 +37,7 @@ export function open(place, params, { again }) {
     async refresh() {
       const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh()]);
       [held, called] = [node.buckets, node.name];
+      shared ??= (await page("node/list", { filter: `name=${called}`, limit: 2 })).rows.length > 1;
       await events.refresh();
       show(place, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs.view(), events.view());
     },
@@ -55,13 +58,13 @@ function acts(node, done) {
   const operates = may("operator");
   if (status === "draining" && operates) {
     found.push(button("End the drain", () => simple({ title: `Let ${name} take work again?`, verb: "End the drain", done,
-      text: async () => "It may be given new work at once; what went elsewhere stays there.", path: "node/undrain", body: { node: name } })));
+      text: async () => "It may be given new work at once; what went elsewhere stays there.", path: "node/undrain", body: { node: which } })));
   } else if (!["draining", "lost", "left"].includes(status) && operates) {
-    found.push(button("Drain …", () => drain(name, done)));
+    found.push(button("Drain …", () => drain(name, which, done)));
   }
   if (node.voter && !node.leader && may("admin")) {
     found.push(button("Make it lead …", () => simple({ title: `Hand leadership to ${name}?`, verb: "Hand over", done,
-      text: async () => "For a moment nothing is decided; what runs goes on. The present leader stays a voter.", path: "cluster/transfer", body: { to: name } })));
+      text: async () => "For a moment nothing is decided; what runs goes on. The present leader stays a voter.", path: "cluster/transfer", body: { to: which } })));
   }
   if (operates) found.push(button("Labels …", () => labels(node, done)));
   if (status === "lost" && may("admin")) {
@@ -73,8 +76,8 @@ function acts(node, done) {
 }
 
 /** Shows what would move where before it does. */
-export function drain(name, done) {
-  const body = (values) => ({ node: name, keep_multi_node: values.keep, deadline: values.deadline || null });
+function drain(name, which, done) {
+  const body = (values) => ({ node: which, keep_multi_node: values.keep, deadline: values.deadline || null });
   confirm({
     title: `Drain ${name}?`, verb: "Drain it", done,
     fields: [

@@ -82,7 +82,8 @@ fn cells(nodes: &[NodeRow], explanation: &Explanation, status: &BucketStatus) ->
     let cell = |node: &NodeRow| {
         let keys = [key(node.id, &node.name), key(0, &node.name)];
         let explained = keys.iter().find_map(|key| explained.get(key)).copied();
-        let decided = explanation.decision.as_ref().filter(|decision| decision.chosen == node.name);
+        let decided = explanation.decision.as_ref();
+        let decided = decided.filter(|made| keys.contains(&key(made.chosen_id, &made.chosen)));
         let Some(instance) = status.instances.iter().find(|one| keys.contains(&key(one.node_id, &one.node)))
         else {
             return absent(explained);

@@ -364,20 +364,33 @@ async fn a25_a42_changes_restart_once_and_crashes_end_in_failed() {
     })
     .await;
     assert!(!is_alive(first));
-    world.leader.apply(module(|module| {
-        module.version = ModuleVersion::new("2").unwrap();
-        module.exec.as_mut().unwrap().args = vec![template("-c"), template("echo no luck; exit 7")];
-        module.restart.backoff_min = Span::millis(10);
-        module.restart.backoff_max = Span::millis(20);
-    }));
-    world.leader.put("/m", |spec| {
-        spec.multi_node = true;
-        spec.module = sheaf_model::ModuleRef::parse("m@2").unwrap();
-    });
+    let crash = |version: &str, give_up_count: u32| {
+        world.leader.apply(module(|module| {
+            module.version = ModuleVersion::new(version).unwrap();
+            module.exec.as_mut().unwrap().args = vec![template("-c"), template("echo no luck; exit 7")];
+            module.restart.backoff_min = Span::millis(10);
+            module.restart.backoff_max = Span::millis(20);
+            module.restart.give_up_count = give_up_count;
+        }));
+        world.leader.put("/m", |spec| {
+            spec.multi_node = true;
+            spec.module = sheaf_model::ModuleRef::parse(&format!("m@{version}")).unwrap();
+        });
+    };
+    let restarting = async || life.handle.state().await.unwrap().restarting;
+    assert_eq!(restarting().await, 0);
+    crash("2", 1_000_000);
+    let again = async {
+        while restarting().await != 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("it is started again and again");
+    crash("3", 5);
     world.until_phase("/m", Phase::Failed).await;
     let failed = world.leader.instance("/m").unwrap();
     assert!(failed.message.contains("no luck"), "{failed:?}");
-    assert_eq!(failed.restarts, 5);
+    assert_eq!((failed.restarts, restarting().await), (5, 0));
     life.end().await;
 }
 

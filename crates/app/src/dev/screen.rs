@@ -300,6 +300,7 @@ mod tests {
                 at: String::new(),
                 why: "least loaded of 2".to_owned(),
                 runners_up: Vec::new(),
+                chosen_id: 3,
             }),
             message: String::new(),
         };

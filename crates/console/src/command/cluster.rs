@@ -353,7 +353,12 @@ fn facts(status: &ClusterStatus) -> Vec<(&'static str, String)> {
         ("unplaced", status.buckets.unplaced),
         ("suspended", status.buckets.suspended),
         ("failed", status.buckets.failed),
-        ("in another state", status.buckets.other),
+        ("placing", status.buckets.placing),
+        ("starting", status.buckets.starting),
+        ("stopping", status.buckets.stopping),
+        ("quarantined", status.buckets.quarantined),
+        ("waiting_for_node", status.buckets.waiting_for_node),
+        ("in another state", status.buckets.untold()),
     ];
     let jobs = [
         ("running", status.jobs.running),
@@ -384,7 +389,7 @@ fn counts(kinds: &[(&str, u32)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::view::{BucketCounts, JobCounts, MemberRow, NodeCounts};
+    use sheaf_model::view::{BucketCounts, BucketState, JobCounts, MemberRow, NodeCounts};
 
     use super::*;
     use crate::output::recorded;
@@ -441,6 +446,21 @@ mod tests {
         import-02  follower  yes      0  10.0.0.12:7420
         import-03  follower  yes     12  10.0.0.13:7420
         ");
+    }
+
+    #[test]
+    fn buckets_are_counted_by_each_of_their_states() {
+        let said = |buckets| {
+            let facts = facts(&ClusterStatus { buckets, ..ClusterStatus::default() });
+            facts.into_iter().find(|(word, _)| *word == "buckets").expect("they are counted").1
+        };
+        let mut counts = BucketCounts { running: 8, ..BucketCounts::default() };
+        for state in [BucketState::WaitingForNode, BucketState::Placing, BucketState::WaitingForNode] {
+            counts.add(state);
+        }
+        assert_eq!(said(counts), "8 running, 1 placing, 2 waiting_for_node");
+        let former = BucketCounts { other: 3, ..BucketCounts::default() };
+        assert_eq!(said(former), "0 running, 3 in another state");
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct Events {
     /// Begin after a revision, at a time, or so long ago
     #[arg(long, value_name = "REV|TIME|10m")]
     since: Option<String>,
-    /// Only these: subject=NAME, kind=KIND (`bucket` selects `bucket.bound`), node=NAME
+    /// Only these: subject=NAME, kind=KIND (`bucket` selects `bucket.bound`), node=NAME (whichever
+    /// node had it then)
     #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
     /// What became of subtasks, too, as --where kind=subtask means; of those that lie together in one line

@@ -544,7 +544,8 @@ impl NodeApi for Fake {
 
     async fn get(&self, _: Caller, ask: String) -> Result<NodeDetail, ApiError> {
         let mut rows = super::node::example::nodes().into_iter();
-        let row = rows.find(|row| row.name == ask || row.id.to_string() == ask);
+        let number = ask.strip_prefix('+').unwrap_or(&ask);
+        let row = rows.find(|row| row.name == ask || row.id.to_string() == number);
         let row = row.ok_or_else(|| ApiError::NotFound(format!("there is no node {ask}")))?;
         Ok(NodeDetail { row, ..super::node::example::detail() })
     }

@@ -8,7 +8,7 @@ use sheaf_wire::node::{Affinity as AffinityOf, LabelNode, ListNodes};
 use sheaf_wire::{ApiError, Client, PAGE_MAX, PageOf};
 
 use crate::command::apply::{OutcomeRow, warn};
-use crate::command::{page, rows};
+use crate::command::{namesakes, page, rows};
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page, Wait};
@@ -145,14 +145,21 @@ impl Status {
 
 impl Affinity {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let node = match &self.node {
-            Some(name) => Some(found(client, name, async |name| client.node(&name).await).await?.row.name),
+        let row = match &self.node {
+            Some(name) => Some(found(client, name, async |name| client.node(&name).await).await?.row),
             None => None,
         };
-        let fetch =
-            async |page| Ok(client.affinity(AffinityOf { node: node.clone(), bucket: None, page }).await?);
-        let empty = match &node {
-            Some(node) => format!("nothing runs on {node}; `sheaf bucket explain NAME` says why not"),
+        let node = row.as_ref().map(|row| numbered(row.id));
+        let fetch = async |page| {
+            let ask = AffinityOf { node: node.clone(), bucket: None, page };
+            let mut part = client.affinity(ask).await?;
+            if format.is_table() {
+                part.rows = namesakes::apart(&part.rows);
+            }
+            Ok(part)
+        };
+        let empty = match &row {
+            Some(row) => format!("nothing runs on {}; `sheaf bucket explain NAME` says why not", row.name),
             None => "nothing runs; `sheaf bucket list` shows what there is".to_owned(),
         };
         page::print(&self.page, format, out, &empty, fetch).await?;
@@ -185,10 +192,16 @@ impl Label {
         out.flush()?;
         if self.wait.wait {
             let node = found(client, &self.node, async |name| client.node(&name).await).await?.row.id;
-            wait::answered(client, out, self.wait, &node.to_string(), labelled.done.revision).await?;
+            wait::answered(client, out, self.wait, &numbered(node), labelled.done.revision).await?;
         }
         Ok(Exit::Done)
     }
+}
+
+/// What means the node of this number and no other: a lost one may have the name of the next, and a name may be digits, but
+/// begins with no `+`.
+pub(crate) fn numbered(id: u64) -> String {
+    format!("+{id}")
 }
 
 /// Asks of a node that is named by its name or number, or by the unique beginning of one.
@@ -233,8 +246,7 @@ fn unique(text: &str, fitting: Vec<NodeRow>) -> Result<Option<String>, Failure> 
         let problem = format!("{} begin with {text:?}", text::count(fitting.len(), "node"));
         return Err(Failure::usage(problem, format!("more of it: {}", some.join(", "))));
     }
-    // A number names exactly one node, a name perhaps also a lost one.
-    Ok(fitting.into_iter().next().map(|row| row.id.to_string()))
+    Ok(fitting.into_iter().next().map(|row| numbered(row.id)))
 }
 
 fn print(out: &mut Terminal, format: Format, detail: &NodeDetail) -> Result<(), Failure> {
@@ -340,6 +352,7 @@ pub(super) mod example {
             phase: "running".to_owned(),
             why: "least_loaded: load 0.10".to_owned(),
             multi_node: false,
+            node_id: 12,
         };
         NodeDetail { row: row(12, "import-01"), facts, affinity: vec![affinity], subtasks: 0 }
     }
@@ -397,9 +410,9 @@ mod tests {
             let fitting = nodes().into_iter().filter(|row| begins(row, text)).collect();
             unique(text, fitting)
         };
-        assert_eq!(chosen("web").expect("one"), Some("140".to_owned()));
-        assert_eq!(chosen("14").expect("one"), Some("140".to_owned()));
-        assert_eq!(chosen("import-02").expect("one"), Some("13".to_owned()));
+        assert_eq!(chosen("web").expect("one"), Some("+140".to_owned()));
+        assert_eq!(chosen("14").expect("one"), Some("+140".to_owned()));
+        assert_eq!(chosen("import-02").expect("one"), Some("+13".to_owned()));
         assert_eq!(chosen("db").expect("none"), None);
         let error = chosen("import").expect_err("two");
         assert_eq!(error.exit().code(), 2);

@@ -469,7 +469,7 @@ async fn lines_of_logs_have_their_node() {
     let (exit, data, talk) = bench.ran("bucket logs /b/0").await;
     assert_eq!((exit, data.as_str()), (Exit::Done, "n1 | listening\nn2 | no route\n"));
     assert_eq!(talk, "n2: exited with exit code 1\n");
-    for (node, asked) in [("import-01", "import-01"), ("12", "12"), ("web", "140"), ("14", "140")] {
+    for (node, asked) in [("import-01", "import-01"), ("12", "+12"), ("web", "+140"), ("14", "+140")] {
         let (_, data, talk) = bench.ran(&format!("bucket logs /b/0 --node {node}")).await;
         assert_eq!(data, format!("{asked} | listening\n"), "{talk}");
     }

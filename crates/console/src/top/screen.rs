@@ -5,6 +5,7 @@ use sheaf_wire::event::EventFilter;
 use sheaf_wire::{Filter, PAGE_MAX, Term};
 
 use super::ask::{Ask, Part, SubtasksOf};
+use crate::command::node::numbered;
 
 /// The views that are always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,10 @@ pub(super) enum Place {
 }
 
 impl Place {
-    pub(super) fn node(name: &str) -> Self {
-        Self::Node { id: name.to_owned(), name: name.to_owned() }
+    /// The node of this number; 0: it is not known, and whichever node has the name now is meant.
+    pub(super) fn node(name: &str, number: u64) -> Self {
+        let id = if number == 0 { name.to_owned() } else { numbered(number) };
+        Self::Node { id, name: name.to_owned() }
     }
 
     /// Its pages; one of them is shown.

@@ -101,6 +101,7 @@ impl Sight<'_> {
             at: binding.since.to_string(),
             why: binding.decision.why.clone(),
             runners_up: binding.decision.runners_up.iter().map(named).collect(),
+            chosen_id: binding.node.0,
         })
     }
 }

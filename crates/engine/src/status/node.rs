@@ -138,20 +138,21 @@ impl<'a> Sight<'a> {
 
     /// Nobody knows whether something multi-node of it still runs there.
     fn unconfirmed(&self, name: &BucketName, node: NodeId) -> AffinityRow {
-        let id = self.state.node_name(node);
         let why = match self.state.is_alive(node) {
             true => "has not confirmed yet that nothing of it is left there".to_owned(),
-            false => format!("is lost; if it is gone for good, say so: sheaf node forget {id}"),
+            // By its number: another may have its name by now.
+            false => format!("is lost; if it is gone for good, say so: sheaf node forget {node}"),
         };
         AffinityRow {
             bucket: name.to_string(),
             hostname: self.hostname(node),
-            node: id,
+            node: self.state.node_name(node),
             epoch: None,
             since: None,
             phase: Phase::Stopping.as_str().to_owned(),
             why,
             multi_node: true,
+            node_id: node.0,
         }
     }
 
@@ -194,6 +195,7 @@ impl<'a> Sight<'a> {
             phase: instance.map_or("pending", |instance| instance.phase.as_str()).to_owned(),
             why,
             multi_node: multi,
+            node_id: node.0,
         })
     }
 }

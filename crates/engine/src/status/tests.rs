@@ -215,6 +215,33 @@ fn affinity_is_counted_as_it_is_listed() {
 }
 
 #[test]
+fn a_lost_node_and_the_next_of_its_name_are_told_apart_by_their_numbers() {
+    let mut world = World::with_nodes(2);
+    let epoch = world.bound("/a", 2);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    world.phase("/m", 2, None, Phase::Running);
+    world.set_status(2, NodeStatus::Lost);
+    world.register("k3", "n2");
+    world.set_status(3, NodeStatus::Ready);
+    world.phase("/m", 3, None, Phase::Running);
+    let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
+    let rows = sight.affinity_of_bucket(&world.name("/m")).into_iter();
+    let rows: Vec<(String, u64)> = rows.map(|(_, row)| (row.node, row.node_id)).collect();
+    assert_eq!(rows, [("n2".to_owned(), 2), ("n2".to_owned(), 3)]);
+    let explained = sight.explain(&world.bucket("/a"));
+    let nodes: Vec<u64> = explained.nodes.iter().map(|node| node.node_id).collect();
+    assert_eq!(nodes, [1, 2, 3]);
+    let decision = explained.decision.expect("it is bound");
+    assert_eq!((decision.chosen.as_str(), decision.chosen_id, decision.epoch), ("n2", 2, epoch.0));
+
+    world.on("/m", Command::DeleteBucket);
+    let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
+    let rows = sight.affinity_of_bucket(&world.name("/m")).into_iter();
+    let said = rows.map(|(_, row)| row.why).find(|why| why.contains("is lost")).unwrap_or_default();
+    assert!(said.ends_with("sheaf node forget 2"), "{said}");
+}
+
+#[test]
 fn each_node_is_known_by_the_version_that_runs_there() {
     let mut world = World::with_nodes(2);
     let version = |version: &str| ModuleRef::parse(&format!("sleep@{version}")).expect("a version");

@@ -23,7 +23,7 @@ const NODES: QueryView = QueryView {
         column("since", Time, "of the status"),
         column("reason", Text, "of the status"),
         column("labels", Json, "array"),
-        column("allowed_modules", Json, "array of names and globs; empty: all"),
+        column("allowed_modules", Json, "array of names and globs; `*` where it allows all"),
         column("denied_modules", Json, "array of names and globs; these win"),
         column("version", Text, "of the agent"),
         column("cpu", Integer, "cores"),

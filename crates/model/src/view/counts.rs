@@ -48,6 +48,14 @@ impl BucketCounts {
         }
     }
 
+    /// How many of the others an agent of a former release counts together alone.
+    pub const fn untold(&self) -> u32 {
+        let rest = self.other.saturating_sub(self.placing).saturating_sub(self.starting);
+        rest.saturating_sub(self.stopping)
+            .saturating_sub(self.quarantined)
+            .saturating_sub(self.waiting_for_node)
+    }
+
     /// Counts one more that is in this state.
     pub const fn add(&mut self, state: BucketState) {
         let (count, is_other) = match state {
@@ -96,5 +104,7 @@ mod tests {
         let promised = [counts.running, counts.partial, counts.unplaced, counts.suspended, counts.failed];
         let all: u32 = BucketState::ALL.into_iter().map(|state| counts.of(state)).sum();
         assert_eq!(promised.iter().sum::<u32>() + counts.other, all);
+        assert_eq!(counts.untold(), 0);
+        assert_eq!(BucketCounts { other: 3, ..BucketCounts::default() }.untold(), 3);
     }
 }

@@ -5,7 +5,9 @@ CREATE TEMP TABLE sheaf_states (name TEXT PRIMARY KEY) WITHOUT ROWID;
 INSERT INTO sheaf_states VALUES ('waiting'), ('ready'), ('running'), ('finished'), ('failed'), ('canceled');
 
 CREATE TEMP VIEW nodes AS
-SELECT name, id, hostname, address, status, sheaf_time(since) AS since, reason, labels, allowed_modules, denied_modules,
+SELECT name, id, hostname, address, status, sheaf_time(since) AS since, reason, labels,
+       -- As other answers say it: an empty list would read as none.
+       CASE allowed_modules WHEN '[]' THEN '["*"]' ELSE allowed_modules END AS allowed_modules, denied_modules,
        version, cpu, memory_total, revision
 FROM main.nodes;
 

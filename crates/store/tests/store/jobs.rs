@@ -38,7 +38,7 @@ impl World {
                 hostname: format!("n{node}.example.com"),
                 address: format!("n{node}:7420"),
                 labels: vec!["gpu".to_owned()],
-                allow: vec![],
+                allow: if node == 1 { vec![] } else { vec!["s*".to_owned()] },
                 deny: vec![],
                 version: "1".to_owned(),
                 cpu: 2,

@@ -128,6 +128,8 @@ fn what_a_query_is_good_for() {
             vec!["1", "2", "3"],
         ),
         ("SELECT value FROM nodes, json_each(labels) WHERE name = 'n1'", vec!["gpu"]),
+        ("SELECT name, allowed_modules FROM nodes ORDER BY 1", vec!["n1 [\"*\"]", "n2 [\"s*\"]"]),
+        ("SELECT name FROM nodes, json_each(allowed_modules) WHERE 'flume' GLOB value", vec!["n1"]),
         ("SELECT kind FROM events WHERE subject = 'a'", vec!["job.submitted", "job.started"]),
         ("SELECT DISTINCT job FROM events WHERE job IS NOT NULL", vec!["a"]),
         ("SELECT name, version, runtime FROM modules", vec!["sleep 1 exec"]),

@@ -264,6 +264,7 @@ impl From<Explanation> for v1::Explanation {
             at: timestamp_of_text(&decision.at),
             why: decision.why,
             runners_up: decision.runners_up,
+            chosen_id: decision.chosen_id,
         };
         Self {
             name: explanation.name,
@@ -285,6 +286,7 @@ impl TryFrom<v1::Explanation> for Explanation {
             at: decision.at.as_ref().map(timestamp_text).unwrap_or_default(),
             why: decision.why,
             runners_up: decision.runners_up,
+            chosen_id: decision.chosen_id,
         };
         Ok(Self {
             name: explanation.name,

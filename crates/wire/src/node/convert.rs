@@ -126,6 +126,7 @@ impl From<AffinityRow> for v1::AffinityRow {
             phase: row.phase,
             why: row.why,
             multi_node: row.multi_node,
+            node_id: row.node_id,
         }
     }
 }
@@ -141,6 +142,7 @@ impl From<v1::AffinityRow> for AffinityRow {
             phase: row.phase,
             why: row.why,
             multi_node: row.multi_node,
+            node_id: row.node_id,
         }
     }
 }

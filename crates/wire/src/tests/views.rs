@@ -69,7 +69,7 @@ fn explanations() {
             ],
             "obstacle": "it gave up there", "node_id": 11
         }],
-        "decision": {"chosen": "n1", "epoch": 9, "at": AT, "why": "w", "runners_up": ["n2"]},
+        "decision": {"chosen": "n1", "epoch": 9, "at": AT, "why": "w", "runners_up": ["n2"], "chosen_id": 11},
         "message": "m"
     }));
     assert_eq!(Explanation::try_from(v1::Explanation::from(explanation.clone())).unwrap(), explanation);
@@ -86,7 +86,7 @@ fn nodes() {
     assert_eq!(NodeRow::from(v1::NodeRow::from(node.clone())), node);
     let affinity = json!({
         "bucket": "/a", "node": "n1", "hostname": "h1", "epoch": 9, "since": AT, "phase": "running", "why": "w",
-        "multi_node": true
+        "multi_node": true, "node_id": 12
     });
     let affinity_row: AffinityRow = view(&affinity);
     assert_eq!(AffinityRow::from(v1::AffinityRow::from(affinity_row.clone())), affinity_row);

@@ -114,6 +114,7 @@ fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
     let of_node = [
         format!("node/status?name={node}&brief=true"),
         format!("node/affinity?node={node}&limit=50"),
+        format!("node/list?filter=name%3D{node}&limit=2"),
         format!("event/list?node={node}&limit=20"),
     ];
     let of_node: Vec<&str> = of_node.iter().map(String::as_str).collect();

@@ -132,6 +132,7 @@ pub(crate) fn explanation() -> Explanation {
             at: "2026-01-10T09:00:00.000Z".to_owned(),
             why: "least_loaded: 0 single-node instances, load 0.10".to_owned(),
             runners_up: vec!["import-02: 3 single-node instances, load 1.20".to_owned()],
+            chosen_id: 0,
         }),
         message: String::new(),
     }

@@ -6,6 +6,7 @@ use sheaf_model::{BucketName, Gate, Timestamp};
 use sheaf_wire::Client;
 
 use super::bucket_name;
+use crate::command::namesakes;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::table::{self, Column, Listed, Listing};
@@ -91,20 +92,15 @@ fn print(out: &mut Terminal, format: Format, explanation: &Explanation) -> Resul
     }
     if let Some(decision) = &explanation.decision {
         let since = when::age_of(out.now(), Some(&decision.at));
-        paragraph(
-            out,
-            2,
-            &format!(
-                "chosen: {}, {since} ago, under epoch {}: {}",
-                decision.chosen, decision.epoch, decision.why
-            ),
-        )?;
+        let chosen = namesakes::called((&decision.chosen, decision.chosen_id), &explanation.nodes);
+        let (epoch, why) = (decision.epoch, &decision.why);
+        paragraph(out, 2, &format!("chosen: {chosen}, {since} ago, under epoch {epoch}: {why}"))?;
         for other in &decision.runners_up {
             paragraph(out, 2, &format!("not chosen: {other}"))?;
         }
     }
     out.line("")?;
-    Listing::whole(out, format, &explanation.nodes)?;
+    Listing::whole(out, format, &namesakes::apart(&explanation.nodes))?;
     reasons(out, format, &explanation.nodes)
 }
 
@@ -125,8 +121,9 @@ pub(in crate::command) fn reasons(
     format: Format,
     nodes: &[NodeExplanation],
 ) -> Result<(), Failure> {
+    let names = namesakes::names(nodes);
     for gate in Gate::ALL {
-        let said = grouped(gate, format == Format::Wide, nodes);
+        let said = grouped(gate, format == Format::Wide, nodes, &names);
         if said.is_empty() {
             continue;
         }
@@ -136,10 +133,10 @@ pub(in crate::command) fn reasons(
         }
     }
     let mut kept: Vec<(&str, Vec<&str>)> = Vec::new();
-    for node in nodes.iter().filter(|node| !node.obstacle.is_empty()) {
+    for (node, name) in nodes.iter().zip(&names).filter(|(node, _)| !node.obstacle.is_empty()) {
         match kept.iter_mut().find(|(obstacle, _)| *obstacle == node.obstacle) {
-            Some((_, nodes)) => nodes.push(&node.node),
-            None => kept.push((&node.obstacle, vec![&node.node])),
+            Some((_, nodes)) => nodes.push(name.as_str()),
+            None => kept.push((node.obstacle.as_str(), vec![name.as_str()])),
         }
     }
     if !kept.is_empty() {
@@ -166,18 +163,23 @@ fn said_on(
     paragraph(out, 6, &nodes.join(", "))
 }
 
-fn grouped(gate: Gate, passes: bool, nodes: &[NodeExplanation]) -> Vec<Reason<'_>> {
+fn grouped<'a>(
+    gate: Gate,
+    passes: bool,
+    nodes: &'a [NodeExplanation],
+    names: &'a [String],
+) -> Vec<Reason<'a>> {
     let mut groups: Vec<Reason<'_>> = Vec::new();
     let told = |view: &&GateView| {
         view.gate == gate.as_str() && !view.reason.is_empty() && (passes || view.pass != Some(true))
     };
-    for node in nodes {
+    for (node, name) in nodes.iter().zip(names) {
         let Some(view) = node.gates.iter().find(told) else { continue };
         let open = view.reason.replace(&format!("\"{}\"", node.node), "<node>");
         match groups.iter_mut().find(|group| group.open == open && group.pass == view.pass) {
-            Some(group) => group.nodes.push(&node.node),
+            Some(group) => group.nodes.push(name.as_str()),
             None => {
-                groups.push(Reason { pass: view.pass, text: &view.reason, open, nodes: vec![&node.node] });
+                groups.push(Reason { pass: view.pass, text: &view.reason, open, nodes: vec![name.as_str()] });
             }
         }
     }
@@ -261,6 +263,32 @@ mod tests {
         let said = "\nwhatever the gates say\n  not on import-01: its instance there gave up: exit code 3\n";
         assert!(text.contains(said), "{text}");
         assert!(!explanation.nodes[0].is_open());
+    }
+
+    #[test]
+    fn nodes_that_share_a_name_are_told_apart() {
+        let mut explanation = example::explanation();
+        for (id, node) in (1..).zip(&mut explanation.nodes) {
+            node.node_id = id;
+        }
+        explanation.nodes[1].node = "import-01".to_owned();
+        let printed = |explanation: &Explanation| {
+            let (mut out, recording) = recorded::terminal("");
+            print(&mut out, Format::Table, explanation).expect("it prints");
+            recording.data()
+        };
+        explanation.decision.as_mut().expect("it was placed").chosen_id = 1;
+        let text = printed(&explanation);
+        for part in [
+            "chosen: import-01 (node 1), 3h ago",
+            "\nimport-01 (node 1)  ready    yes ",
+            "\nimport-01 (node 2)  ready    no ",
+            "refuse on import-01 (node 2): excluded by rule",
+            "refuse on 16 nodes: hostname <node> matches",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("web-01 ("), "{text}");
     }
 
     #[test]

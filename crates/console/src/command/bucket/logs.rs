@@ -11,7 +11,7 @@ use sheaf_wire::logs::{LogLine, LogPlace, LogStream, LogsOf};
 
 use super::bucket_name;
 use crate::command::logs::print;
-use crate::command::node::found;
+use crate::command::node::{found, numbered};
 use crate::connect::Reconnect;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -57,7 +57,7 @@ impl Logs {
         if let Some(text) = self.node.take() {
             let row = found(client, &text, async |node| client.node(&node).await).await?.row;
             // By its name it is found again once it is registered anew; a number means this node alone.
-            self.node = Some(if row.name == text { text } else { row.id.to_string() });
+            self.node = Some(if row.name == text { text } else { numbered(row.id) });
         }
         let name = self.name.clone();
         let lines = if self.follow {

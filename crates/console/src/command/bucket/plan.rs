@@ -14,6 +14,7 @@ use sheaf_wire::{Applied, Client, OutcomeVerb};
 
 use super::explain;
 use crate::command::apply::{OutcomeRow, validate, warn};
+use crate::command::namesakes;
 use crate::documents;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -203,8 +204,9 @@ impl Planned {
             (false, all) => format!("\n  would run on one of the {all} available of {of}"),
         })?;
         out.line("")?;
+        let nodes = namesakes::apart(&self.nodes);
         let rows: Vec<PlannedNode<'_>> =
-            self.nodes.iter().map(|node| PlannedNode { node, multi_node: self.multi_node }).collect();
+            nodes.iter().map(|node| PlannedNode { node, multi_node: self.multi_node }).collect();
         Listing::whole(out, format, &rows)?;
         explain::reasons(out, format, &self.nodes)
     }

@@ -7,6 +7,7 @@ use sheaf_wire::Client;
 use sheaf_wire::bucket::GotBucket;
 
 use super::{bucket_name, list};
+use crate::command::namesakes;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::table::{self, Column, Listed, Listing};
@@ -88,7 +89,7 @@ fn print(out: &mut Terminal, format: Format, status: &BucketStatus) -> Result<()
     out.write(&text::facts(&facts(status, out.now())))?;
     if !status.instances.is_empty() {
         out.line("")?;
-        Listing::whole(out, format, &status.instances)?;
+        Listing::whole(out, format, &namesakes::apart(&status.instances))?;
     }
     Ok(())
 }

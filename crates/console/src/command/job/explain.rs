@@ -9,6 +9,7 @@ use sheaf_wire::job::ExplainJob;
 use super::job_name;
 use super::line::about;
 use crate::command::bucket::reasons;
+use crate::command::namesakes;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::table::{self, Listing};
@@ -80,7 +81,7 @@ fn print(out: &mut Terminal, format: Format, explanation: &JobExplanation) -> Re
         return Ok(());
     }
     out.line("")?;
-    Listing::whole(out, format, &explanation.nodes)?;
+    Listing::whole(out, format, &namesakes::apart(&explanation.nodes))?;
     reasons(out, format, &explanation.nodes)
 }
 

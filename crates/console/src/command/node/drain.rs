@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use moves::Moves;
 
-use super::found;
+use super::{found, numbered};
 use crate::command::apply::{OutcomeRow, warn};
 use crate::exit::{Exit, Failure};
 use crate::options::{Wait, Yes};
@@ -353,7 +353,7 @@ async fn ended(
     timeout: Duration,
     left: impl Fn(&NodeDetail) -> Option<String>,
 ) -> Result<(), Failure> {
-    let name = id.to_string();
+    let name = numbered(id);
     let late = |left: &str| format!("the time to wait is over. Node {node}: {left}");
     let look = async || match client.node(&name).await {
         Ok(detail) => Ok(left(&detail)),

@@ -8,6 +8,8 @@ use super::super::ask::Rows;
 use super::super::screen::Place;
 use super::{Body, Grid, Sheet, Target, ago};
 use crate::command::bucket::{facts, word};
+use crate::command::namesakes::{self, OnNode};
+use crate::table::Listed;
 
 /// Those there are.
 pub(super) fn list(part: &Rows<BucketRow>, now: Timestamp) -> Sheet {
@@ -27,10 +29,7 @@ pub(super) fn instances(status: &BucketStatus, now: Timestamp) -> Sheet {
     head.extend(status.emergency.as_ref().map(|why| format!("its module says: {why}")));
     head.extend(status.rollout.as_ref().and_then(|rollout| rollout.stopped.clone()));
     head.push(String::new());
-    let grid = Grid::of(&status.instances, false, now, |instance| {
-        let target = Some(Target::Place(Place::node(&instance.node)));
-        (target, vec![instance.message.clone()])
-    });
+    let grid = on_nodes(&status.instances, now, |instance| vec![instance.message.clone()]);
     let empty = "nothing of it runs; the page gates says why not".to_owned();
     Sheet { head, body: Body::Table(grid), empty, ..Sheet::default() }
 }
@@ -40,10 +39,8 @@ pub(super) fn gates(explanation: &Explanation, now: Timestamp) -> Sheet {
     let mut head = Vec::new();
     if let Some(decision) = &explanation.decision {
         let since = ago(now, Some(&decision.at));
-        head.push(format!(
-            "chosen: {}, {since}, under epoch {}: {}",
-            decision.chosen, decision.epoch, decision.why
-        ));
+        let chosen = namesakes::called((&decision.chosen, decision.chosen_id), &explanation.nodes);
+        head.push(format!("chosen: {chosen}, {since}, under epoch {}: {}", decision.epoch, decision.why));
         head.extend(decision.runners_up.iter().take(3).map(|other| format!("not chosen: {other}")));
         head.push(String::new());
     }
@@ -53,7 +50,20 @@ pub(super) fn gates(explanation: &Explanation, now: Timestamp) -> Sheet {
 
 /// Nodes by gates.
 pub(super) fn nodes(nodes: &[NodeExplanation], now: Timestamp) -> Grid {
-    Grid::of(nodes, false, now, |node| (Some(Target::Place(Place::node(&node.node))), reasons(node)))
+    on_nodes(nodes, now, reasons)
+}
+
+/// Rows about something on nodes, each of which leads to its own, whatever other one has its name.
+fn on_nodes<R: OnNode + Listed>(rows: &[R], now: Timestamp, say: impl Fn(&R) -> Vec<String>) -> Grid {
+    let mut grid = Grid::of(&namesakes::apart(rows), false, now, |row| (None, say(row)));
+    for (shown, row) in grid.rows.iter_mut().zip(rows) {
+        let (name, number) = row.node();
+        shown.target = Some(Target::Place(Place::node(name, number)));
+        if number > 0 {
+            shown.key = number.to_string();
+        }
+    }
+    grid
 }
 
 fn reasons(node: &NodeExplanation) -> Vec<String> {

@@ -10,10 +10,8 @@ use crate::command::node::said;
 
 /// Those there are.
 pub(super) fn list(part: &Rows<NodeRow>, now: Timestamp) -> Sheet {
-    let mut grid = Grid::part(part, now, |row| {
-        let place = Place::Node { id: row.id.to_string(), name: row.name.clone() };
-        (Some(Target::Place(place)), Vec::new())
-    });
+    let mut grid =
+        Grid::part(part, now, |row| (Some(Target::Place(Place::node(&row.name, row.id))), Vec::new()));
     // A name may be that of a lost node, too.
     for (row, node) in grid.rows.iter_mut().zip(&part.rows) {
         row.key = node.id.to_string();

@@ -55,7 +55,8 @@ pub(super) fn concerns(state: &State, found: &[Concern]) -> Sheet {
             "bucket" => BucketName::new(subject).ok().map(Place::Bucket).map(Target::Place),
             "job" => JobName::new(subject).ok().map(Place::Job).map(Target::Place),
             "jobs" => Some(Target::Jobs("state=failed".to_owned())),
-            "node" => Some(Target::Place(node(concern))),
+            // The very node: another may have the name of one that is lost.
+            "node" => Some(Target::Place(Place::node(subject, concern.number.unwrap_or_default()))),
             _ => None,
         };
         (target, vec![concern.why.clone()])
@@ -66,15 +67,6 @@ pub(super) fn concerns(state: &State, found: &[Concern]) -> Sheet {
     };
     let empty = "nothing needs attention".to_owned();
     Sheet { head, body: Body::Table(grid), empty, ..Sheet::default() }
-}
-
-/// The very node: another may have the name of one that is lost.
-fn node(concern: &Concern) -> Place {
-    let name = concern.subject.as_str();
-    match concern.number {
-        Some(id) => Place::Node { id: id.to_string(), name: name.to_owned() },
-        None => Place::node(name),
-    }
 }
 
 fn cluster(status: &ClusterStatus) -> Vec<String> {
@@ -107,9 +99,14 @@ fn cluster(status: &ClusterStatus) -> Vec<String> {
                 (buckets.failed, "FAILED"),
                 (buckets.unplaced, "UNPLACED"),
                 (buckets.partial, "partial"),
+                (buckets.waiting_for_node, "waiting_for_node"),
+                (buckets.quarantined, "quarantined"),
                 (buckets.running, "running"),
                 (buckets.suspended, "suspended"),
-                (buckets.other, "under way"),
+                (buckets.placing, "placing"),
+                (buckets.starting, "starting"),
+                (buckets.stopping, "stopping"),
+                (buckets.untold(), "in another state"),
             ]),
         ),
         (
@@ -146,7 +143,7 @@ fn subject(event: &EventRow) -> Option<Target> {
     let place = match event.kind.split('.').next() {
         Some("bucket" | "instance") => BucketName::new(&event.subject).ok().map(Place::Bucket),
         Some("job" | "subtask") => JobName::new(&event.subject).ok().map(Place::Job),
-        Some("node") => Some(Place::node(&event.subject)),
+        Some("node") => Some(Place::node(&event.subject, 0)),
         _ => None,
     };
     place.map(Target::Place)

@@ -79,8 +79,31 @@ fn of_two_nodes_with_one_name_the_one_that_is_meant_is_opened() {
     assert_eq!(chosen(&state), "node 9", "the chosen one stays chosen");
     answered(&mut state, Answer::Concerns(vec![node(3, "lost"), node(9, "draining")]));
     press(&mut state, "k\n");
-    assert_eq!(state.wanted(), [Ask::Cluster, Ask::Node("3".to_owned())]);
+    assert_eq!(state.wanted(), [Ask::Cluster, Ask::Node("+3".to_owned())]);
     assert_eq!(state.way(), ["Overview", "n3"]);
+}
+
+#[test]
+fn an_instance_leads_to_its_very_node() {
+    let mut state = state();
+    press(&mut state, "2");
+    answered(&mut state, rows(&["/a"], ""));
+    press(&mut state, "\n");
+    let mut status = bucket::status();
+    for (instance, id) in status.instances.iter_mut().zip([3, 9]) {
+        (instance.node, instance.node_id) = ("n3".to_owned(), id);
+    }
+    answered(&mut state, Answer::Bucket(Box::new(status)));
+    press(&mut state, "j");
+    assert_eq!(chosen(&state), "9");
+    let Body::Table(grid) = sheet(&state, state.screen()).body else { panic!("no table") };
+    assert_eq!(
+        grid.rows.iter().map(|row| row.cells[0].as_str()).collect::<Vec<_>>(),
+        ["n3 (node 3)", "n3 (node 9)"]
+    );
+    press(&mut state, "\n");
+    assert_eq!(state.wanted(), [Ask::Cluster, Ask::Node("+9".to_owned())]);
+    assert_eq!(state.way(), ["Buckets", "/a", "n3"]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn state() -> State {
         ..ClusterStatus::default()
     };
     (status.nodes.ready, status.nodes.lost, status.buckets.running, status.buckets.unplaced) = (2, 1, 4, 1);
+    status.buckets.add(BucketState::WaitingForNode);
     state.fold(&Ask::Cluster, Ok(Piece::Whole(Answer::Cluster(Box::new(status)))));
     state
 }
@@ -86,9 +87,13 @@ fn the_overview_begins_with_what_needs_attention() {
         "{text}"
     );
     assert!(lines[1].starts_with("[1 Overview]  2 Buckets"), "{text}");
-    for part in
-        ["1 of them may fail", "2 ready, 1 LOST", "1 UNPLACED, 4 running", "> ACT", "its lease is over"]
-    {
+    for part in [
+        "1 of them may fail",
+        "2 ready, 1 LOST",
+        "1 UNPLACED, 1 waiting_for_node, 4 running",
+        "> ACT",
+        "its lease is over",
+    ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
     assert!(text.find("lost") < text.find("/crawl"), "in the order of the answer\n{text}");

@@ -20,6 +20,7 @@ use sheaf_wire::{ApiError, Client, Filter, PAGE_MAX, Page, PageOf};
 
 use super::collected::Collected;
 use super::plain;
+use crate::command::node::numbered;
 use crate::table;
 
 /// How many things are asked for here.
@@ -140,7 +141,7 @@ async fn settings(client: &Client) -> Result<Value, ApiError> {
 async fn details(client: &Client, nodes: &[NodeRow], collected: &mut Collected) -> io::Result<()> {
     for row in nodes {
         let path = format!("nodes/{}/facts.json", plain(&row.name));
-        match client.node(&row.id.to_string()).await {
+        match client.node(&numbered(row.id)).await {
             // What runs there is in the list of all.
             Ok(detail) => collected.add_json(&path, table::json(&detail.facts))?,
             Err(error) => collected.lacks(&path, &error.to_string()),

@@ -159,6 +159,7 @@ mod tests {
             phase: phase.to_owned(),
             why: why.to_owned(),
             multi_node: bucket == "/all",
+            node_id: 0,
         }
     }
 
