@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Read `class` (which call goes where), `front` (the loop above), `call` (what is carried),
-//! `body` (what flows through), `peers` (connections).
+//! `body` (what flows through), `front::onward` (there and back), `peers` (connections).
 
 mod body;
 mod call;

@@ -47,10 +47,10 @@ use doorway::Doorway;
 pub const MESSAGE_MAX: usize = 16 << 20;
 /// What one stream may have under way, in bytes, before its reader must have caught up.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all streams of a connection together.
-pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all streams and calls that a node
-/// takes, and some more, or whoever takes all of its streams would keep its other calls waiting.
+/// The same for all questions on a connection together.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all that a node takes, and some
+/// more.
 const STREAMS_MAX: u32 = 16_384;
 /// Pings, so that dead clients do not keep their streams.
 const PING: Duration = Duration::from_secs(15);
