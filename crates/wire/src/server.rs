@@ -72,7 +72,8 @@ pub struct ServeOptions {
     /// reader of logs.
     pub node_connections: usize,
     /// Most calls at a time by one node's certificate that are meant for this very node, streams among them; beyond, they are
-    /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does.
+    /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does; of public streams each has a
+    /// quarter at most.
     pub node_calls: usize,
     /// How long a connection may be silent before its first word.
     pub silent: Duration,

@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 use super::body::{Answer, Held, Question, Room};
 use super::call::{Call, timeout};
 use super::class::{comes_in_pieces, method};
-use super::peers::Peers;
+use super::peers::{CARRIED, Peers};
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::error::{from_status, to_status};
@@ -47,7 +47,7 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 const ROOM: usize = 256 << 20;
 /// The same for answers that came from other nodes and that nobody has taken yet.
 const ANSWERS: usize = 256 << 20;
-/// Streams at a time that people and programs have opened …
+/// Streams at a time that people and programs have opened, whichever nodes they came through …
 const STREAMS: usize = 4096;
 /// … and those that tell nothing of the cluster, which whoever asks may open.
 const STREAMS_TO_ALL: usize = 64;
@@ -85,6 +85,8 @@ struct Inner {
     answers: Room,
     /// What nodes ask this one for themselves.
     nodes: Nodes,
+    /// Public streams that nodes bring here, for others or themselves.
+    carried: Nodes,
     /// Public streams that may be opened.
     streams: Arc<Semaphore>,
     /// The same of those for which nothing is needed.
@@ -117,6 +119,7 @@ impl Front {
             room: Room::of(ROOM),
             answers: Room::of_answers(ANSWERS),
             nodes: Nodes::with(options.node_calls),
+            carried: Nodes::with(CARRIED as usize),
             streams: Arc::new(Semaphore::new(STREAMS)),
             streams_to_all: Arc::new(Semaphore::new(STREAMS_TO_ALL)),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
@@ -201,12 +204,13 @@ impl Inner {
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
-        let place = match stream.then(|| self.place(&self.streams)).transpose() {
+        let request = self.signed(request);
+        let place = match stream.then(|| self.place_of_stream(&request)).transpose() {
             Ok(place) => place,
             Err(error) => return refuse(error, long),
         };
         let pieces = comes_in_pieces(request.uri().path());
-        let (mut parts, body) = self.signed(request).into_parts();
+        let (mut parts, body) = request.into_parts();
         let held = match self.looked_at(class, &parts).await {
             Ok(held) => held,
             Err(error) => return refuse(error, long),
@@ -246,7 +250,7 @@ impl Inner {
     async fn own(&self, mut request: Request<Body>, stream: bool, long: bool) -> Response<Body> {
         request.headers_mut().remove(FORWARDED);
         let request = self.signed(request);
-        let by_node = match self.place_of_node(&request) {
+        let by_node = match self.place_of_node(&request, &self.nodes, "calls") {
             Ok(place) => place,
             Err(error) => return refuse(error, long),
         };
@@ -270,17 +274,32 @@ impl Inner {
         placed(self.ending(response), places)
     }
 
-    /// A place among what the node asks whose certificate comes with a question, if that is one's.
-    fn place_of_node(&self, request: &Request<Body>) -> Result<Option<Place<NodeId>>, ApiError> {
+    /// A place among public streams; and among those of the node whose certificate comes with it, if that is one's: whoever opens
+    /// them through one node takes a part of all.
+    fn place_of_stream(
+        &self,
+        request: &Request<Body>,
+    ) -> Result<(Option<Place<NodeId>>, OwnedSemaphorePermit), ApiError> {
+        let by_node = self.place_of_node(request, &self.carried, "streams")?;
+        Ok((by_node, self.place(&self.streams)?))
+    }
+
+    /// A place among `what` the node has whose certificate comes with a question, if that is one's.
+    fn place_of_node(
+        &self,
+        request: &Request<Body>,
+        nodes: &Nodes,
+        what: &str,
+    ) -> Result<Option<Place<NodeId>>, ApiError> {
         let Some(Certificate::Node(node)) = request.extensions().get::<Certificate>() else {
             return Ok(None);
         };
-        let place = self.nodes.enter(*node);
+        let place = nodes.enter(*node);
         if place.is_none() {
             self.refused.another();
-            let most = self.nodes.each();
+            let most = nodes.each();
             return Err(ApiError::Busy(format!(
-                "node {node} has {most} calls under way with this node, the most that one may have"
+                "node {node} has {most} {what} under way with this node, the most that one may have"
             )));
         }
         Ok(place)

@@ -25,7 +25,7 @@ const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::fr
 /// More than any cluster has members: with so many, all are forgotten but those that streams are on.
 const CONTACTS_MAX: usize = 64;
 /// Streams at a time on one connection, and so from this node to another.
-const CARRIED: u32 = 1024;
+pub(super) const CARRIED: u32 = 1024;
 /// What each of them may have under way, in bytes, before its reader must have caught up.
 const WINDOW: u32 = 256 << 10;
 const _: () = assert!(CARRIED * WINDOW < CONNECTION_WINDOW);
