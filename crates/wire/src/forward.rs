@@ -19,7 +19,7 @@ mod peers;
 
 pub use class::{Class, class};
 pub(crate) use front::{Front, Handler};
-pub(crate) use peers::Peers;
+pub(crate) use peers::{Peers, Traffic};
 use sheaf_model::Contact;
 
 /// Where a call is answered now.

@@ -68,8 +68,8 @@ pub struct ServeOptions {
     /// Most connections at a time that are not proven to be a node's, a quarter of them from one address; beyond, they are
     /// closed. Those of nodes are not counted among them.
     pub connections: usize,
-    /// Most connections at a time by one node's certificate; beyond, they are closed. A member has one to each agent for each
-    /// reader of logs.
+    /// Most connections at a time by one node's certificate; beyond, they are closed. A member has a few to each agent, however
+    /// many read logs.
     pub node_connections: usize,
     /// Most calls at a time by one node's certificate that are meant for this very node, streams among them; beyond, they are
     /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does; of public streams each has a

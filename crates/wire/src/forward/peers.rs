@@ -32,7 +32,7 @@ const _: () = assert!(CARRIED * WINDOW < CONNECTION_WINDOW);
 
 /// What is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub(crate) enum Traffic {
     /// Calls, whose answers are taken at once.
     Calls,
     /// What lasts as long as whoever asked wants, and stops while it does not read.
@@ -67,8 +67,8 @@ struct Known {
 
 /// A connection, and which attempt made it.
 #[derive(Debug)]
-pub(super) struct Connected {
-    pub(super) channel: Channel,
+pub(crate) struct Connected {
+    pub(crate) channel: Channel,
     places: Arc<Semaphore>,
     traffic: Traffic,
     attempt: u64,
@@ -79,7 +79,7 @@ impl Connected {
     ///
     /// # Errors
     /// That there are as many streams on it as there may be.
-    pub(super) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         let none = |_| {
             let why = format!("{CARRIED} streams come here from the node that answers, the most that may");
             ApiError::Busy(format!("{why}; ask again, or another node"))
@@ -98,7 +98,7 @@ impl Peers {
     }
 
     /// The connection to `contact` for such traffic; the error says in words why there is none.
-    pub(super) async fn connected(&self, contact: &Contact, traffic: Traffic) -> Result<Connected, String> {
+    pub(crate) async fn connected(&self, contact: &Contact, traffic: Traffic) -> Result<Connected, String> {
         let (attempt, connecting) = {
             let mut known = self.known(traffic);
             if let Some((attempt, connecting)) = known.by_contact.get(contact) {
@@ -123,8 +123,13 @@ impl Peers {
     }
 
     /// The connection broke: whoever asks next connects anew.
-    pub(super) fn broken(&self, contact: &Contact, connected: &Connected) {
+    pub(crate) fn broken(&self, contact: &Contact, connected: &Connected) {
         self.forget(contact, connected.traffic, connected.attempt);
+    }
+
+    /// Streams have ended: what they were on is not kept for long.
+    pub(crate) fn ended(&self) {
+        self.known(Traffic::Streams).tidy();
     }
 
     fn forget(&self, contact: &Contact, traffic: Traffic, attempt: u64) {
