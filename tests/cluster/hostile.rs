@@ -23,9 +23,9 @@ use crate::https::issued;
 const CALLERS: u64 = 2_000;
 /// How often a certificate of another authority is shown.
 const TRIES: usize = 50;
-/// Streams that a node opens for people and programs, and those of them on one connection here.
-const STREAMS: usize = 4096;
-const ON_ONE: usize = 2_500;
+/// Streams that a node carries to the leader for people and programs, and those of them on one connection here.
+const STREAMS: usize = 1024;
+const ON_ONE: usize = 600;
 /// Queries that a node runs at a time.
 const QUERIES: usize = 4;
 /// What a viewer may ask.
@@ -182,20 +182,20 @@ impl Scene<'_> {
         });
     }
 
-    fn client(&self) -> Client {
+    fn client(&self, agent: &Agent) -> Client {
         let authorities = Keyring::of_node(&self.agent.dir()).expect("a secured node's files").authorities();
         let credentials = Credentials { authorities, ..Credentials::default() };
         let transport = Transport::tls(&credentials).expect("the cluster's authority");
         let token = Some(Bearer::parse(&self.viewer).expect("it was printed"));
         let options = Options { token, transport, ..Options::default() };
-        Client::lazy(&self.agent.address(), options).expect("an agent's address is one")
+        Client::lazy(&agent.address(), options).expect("an agent's address is one")
     }
 
     fn streams(&self) {
         let runtime = runtime();
         let clients = {
             let _within = runtime.enter();
-            [self.client(), self.client(), self.client()]
+            [self.client(self.agent), self.client(self.agent), self.client(self.agent)]
         };
         let mut taken = Vec::new();
         let error = runtime.block_on(async {
@@ -211,6 +211,13 @@ impl Scene<'_> {
         // Others have a few of them.
         assert!((STREAMS / 2..=STREAMS).contains(&taken.len()), "{} streams", taken.len());
         self.is_well();
+        for agent in self.cluster.agents().iter().filter(|agent| agent.name() != self.agent.name()) {
+            let watch = runtime.block_on(async {
+                let client = self.client(agent);
+                client.watch_buckets(WatchBuckets::default()).await.map(drop)
+            });
+            watch.unwrap_or_else(|error| panic!("{} opens some still: {error}", agent.name()));
+        }
         drop(taken);
         wait_for("it opens streams again", SOON, || {
             let watch = runtime.block_on(clients[2].watch_buckets(WatchBuckets::default()));

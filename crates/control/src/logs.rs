@@ -13,8 +13,7 @@ use sheaf_engine::State;
 use sheaf_model::{BucketName, Contact, Node, NodeStatus, Timestamp};
 use sheaf_store::EventFilter;
 use sheaf_wire::bucket::BucketLogs;
-use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
-use sheaf_wire::peer::PeerClient;
+use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
@@ -57,7 +56,7 @@ impl Control {
         let opening = sources.into_iter().map(|Source { name, contact }| {
             let of = ask.of.clone();
             async move {
-                let problem = match self.open_logs(&contact, of).await {
+                let problem = match self.readers.logs(&contact, of, BEGIN_WITHIN).await {
                     Ok(lines) => return Some((name, lines)),
                     Err(ApiError::NotFound(_)) => return None,
                     Err(error) => error.to_string(),
@@ -76,10 +75,6 @@ impl Control {
             );
         }
         Ok(merged.boxed())
-    }
-
-    async fn open_logs(&self, contact: &Contact, of: LogsOf) -> Result<Answers<LogLine>, ApiError> {
-        PeerClient::new(contact, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
     }
 
     fn sources(&self, ask: &BucketLogs) -> Result<Vec<Source>, ApiError> {

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use sheaf_artifact::Cache;
 use sheaf_engine::status::Sight;
 use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings, Trusting};
+use sheaf_wire::logs::LogReaders;
 use sheaf_wire::{ApiError, Server};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -41,6 +42,8 @@ pub struct Control {
     pub(crate) schemas: Arc<schema::Compiled>,
     /// As many as queries may run.
     pub(crate) queries: Arc<Semaphore>,
+    /// What was printed elsewhere.
+    pub(crate) readers: LogReaders,
     /// Failed attempts to show a token.
     pub(crate) attempts: Arc<Attempts>,
     /// Whoever asks must say who it is.
@@ -63,6 +66,7 @@ impl Control {
     /// The control plane of a node that stands at `place`; artifacts are in `cache`.
     pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>, cache: Cache) -> (Self, Service) {
         let (sender, records) = mpsc::channel(recorder::QUEUE);
+        let readers = LogReaders::over(place.trust.transport.clone());
         let control = Self {
             place,
             live: Arc::new(Live::default()),
@@ -73,6 +77,7 @@ impl Control {
             sealing: None,
             schemas: Arc::default(),
             queries: Arc::new(Semaphore::new(query::AT_ONCE)),
+            readers,
             attempts: Arc::default(),
             secured: false,
             sinks: Arc::default(),

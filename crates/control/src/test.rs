@@ -15,7 +15,6 @@ use sheaf_model::{
 };
 use sheaf_wire::bucket::{TestBucket, TestEnd, TestResult, TestStep};
 use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
-use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -256,7 +255,7 @@ impl Test {
 
     async fn printed(&self, contact: &Contact, follow: bool) -> Result<Lines, ApiError> {
         let of = LogsOf { bucket: self.bucket.clone(), follow, since: None, tail: None, previous: false };
-        PeerClient::new(contact, &self.control.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
+        self.control.readers.logs(contact, of, BEGIN_WITHIN).await
     }
 
     /// Passes on what comes until it is to be looked at again; true: there are as many objects as were asked for.

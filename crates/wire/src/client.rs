@@ -13,7 +13,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-pub(crate) use channel::{Pings, broke, caused_by, endpoint, explain, never_sent};
+pub(crate) use channel::{CONNECTION_WINDOW, Pings, broke, caused_by, endpoint, explain, never_sent};
 
 use crate::bearer::Bearer;
 use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};

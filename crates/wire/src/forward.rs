@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Read `class` (which call goes where), `front` (the loop above), `call` (what is carried),
-//! `body` (what flows through), `peers` (connections).
+//! `body` (what flows through), `front::onward` (there and back), `peers` (connections).
 
 mod body;
 mod call;
@@ -19,7 +19,7 @@ mod peers;
 
 pub use class::{Class, class};
 pub(crate) use front::{Front, Handler};
-pub(crate) use peers::Peers;
+pub(crate) use peers::{Peers, Traffic};
 use sheaf_model::Contact;
 
 /// Where a call is answered now.

@@ -1,10 +1,12 @@
 //! What instances printed: asked of a bucket, fetched from its nodes.
 
 mod convert;
+mod readers;
 mod serve;
 
 use sheaf_model::{Attempt, BucketName, Timestamp};
 
+pub use readers::LogReaders;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};

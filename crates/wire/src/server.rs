@@ -47,10 +47,10 @@ use doorway::Doorway;
 pub const MESSAGE_MAX: usize = 16 << 20;
 /// What one stream may have under way, in bytes, before its reader must have caught up.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all streams of a connection together.
-pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all streams and calls that a node
-/// takes, and some more, or whoever takes all of its streams would keep its other calls waiting.
+/// The same for all questions on a connection together.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all that a node takes, and some
+/// more.
 const STREAMS_MAX: u32 = 16_384;
 /// Pings, so that dead clients do not keep their streams.
 const PING: Duration = Duration::from_secs(15);
@@ -68,11 +68,12 @@ pub struct ServeOptions {
     /// Most connections at a time that are not proven to be a node's, a quarter of them from one address; beyond, they are
     /// closed. Those of nodes are not counted among them.
     pub connections: usize,
-    /// Most connections at a time by one node's certificate; beyond, they are closed. A member has one to each agent for each
-    /// reader of logs.
+    /// Most connections at a time by one node's certificate; beyond, they are closed. A member has a few to each agent, however
+    /// many read logs.
     pub node_connections: usize,
     /// Most calls at a time by one node's certificate that are meant for this very node, streams among them; beyond, they are
-    /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does.
+    /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does; of public streams each has a
+    /// quarter at most.
     pub node_calls: usize,
     /// How long a connection may be silent before its first word.
     pub silent: Duration,

@@ -3,6 +3,7 @@
 pub(crate) mod fake;
 mod forwarding;
 mod guarded;
+mod idle;
 mod peers;
 mod serving;
 mod silence;

@@ -7,7 +7,6 @@ use sheaf_model::{Attempt, NodeId};
 use sheaf_store::AttemptState;
 use sheaf_wire::job::JobLogs;
 use sheaf_wire::logs::{AttemptLogs, LogLine};
-use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError};
 
 use crate::Control;
@@ -33,7 +32,7 @@ impl Control {
             )));
         };
         let logs = AttemptLogs { attempt, follow: ask.follow, tail: ask.tail };
-        PeerClient::new(&contact, &self.place.trust.transport)?.attempt_logs(logs, BEGIN_WITHIN).await
+        self.readers.attempt_logs(&contact, logs, BEGIN_WITHIN).await
     }
 
     /// The attempt meant, and where it runs or ran.

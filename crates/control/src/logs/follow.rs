@@ -19,7 +19,7 @@ use sheaf_wire::logs::{LogLine, LogPlace, LogsOf};
 use sheaf_wire::{Answers, ApiError};
 use tokio::time::Instant;
 
-use super::{Source, said, trouble};
+use super::{BEGIN_WITHIN, Source, said, trouble};
 use crate::Control;
 
 /// How often nodes are listed anew, and how long one that broke off is left alone.
@@ -141,7 +141,7 @@ impl Control {
             let (control, of) = (control.clone(), of.clone());
             async move {
                 match at {
-                    At::Closed(contact) => match control.open_logs(&contact, of).await {
+                    At::Closed(contact) => match control.readers.logs(&contact, of, BEGIN_WITHIN).await {
                         Ok(lines) => Some((Word::Opened, At::Open(lines))),
                         Err(error) => Some((Word::Ended(error), At::Over)),
                     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::transport::Endpoint;
 
 use crate::ApiError;
-use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::server::STREAM_WINDOW;
 
 /// How a connection notices that the other side is dead or hung.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,9 @@ impl Default for Pings {
     }
 }
 
+/// What all answers on a connection may have under way together, in bytes: more than some hundred streams can fill that nobody goes
+/// on reading, so that they hold up nothing else. A dashboard opens 256 for those who look at it, on one connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 320 << 20;
 /// Longest headers that are read: errors may carry many defects.
 const HEADERS: u32 = 1 << 20;
 /// Calls given up whose late answers are still expected.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -23,14 +23,17 @@ const KEPT_MAX: usize = 4 << 20;
 /// Longest question of who shows nothing of who asks.
 const STRANGE_MAX: usize = 64 << 10;
 
-/// Memory for the questions of a node: all that are under way, as far as they have come. Clones are the same.
+/// Memory for what is under way on a node: its questions, as far as they have come, or answers that wait for their callers.
+/// Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     taken: Arc<AtomicUsize>,
     most: usize,
+    /// What takes it, for errors.
+    by: &'static str,
 }
 
-/// What a question takes of it, given back when dropped.
+/// What a question or an answer takes of it, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     room: Room,
@@ -40,12 +43,17 @@ pub(super) struct Held {
 }
 
 impl Room {
-    /// For so many bytes.
+    /// For so many bytes of questions.
     pub(super) fn of(most: usize) -> Self {
-        Self { taken: Arc::default(), most }
+        Self { taken: Arc::default(), most, by: "requests" }
     }
 
-    /// For a question of which nothing has come yet.
+    /// For so many bytes of answers.
+    pub(super) fn of_answers(most: usize) -> Self {
+        Self { by: "answers", ..Self::of(most) }
+    }
+
+    /// For what nothing has come of yet.
     pub(super) fn nothing(&self, known: bool) -> Held {
         Held { room: self.clone(), bytes: 0, known }
     }
@@ -60,9 +68,9 @@ impl Held {
             return Err(guard::nobody());
         }
         if taken > self.room.most {
-            let most = self.room.most >> 20;
+            let (most, by) = (self.room.most >> 20, self.room.by);
             return Err(ApiError::Busy(format!(
-                "{most} MiB of requests are under way on this node, the most it takes; ask again, or another node"
+                "{most} MiB of {by} are under way on this node, the most it takes; ask again, or another node"
             )));
         }
         Ok(())
@@ -233,6 +241,18 @@ impl Answer {
     }
 }
 
+/// An answer that is all here, and takes room until its caller has taken it.
+///
+/// # Errors
+/// That there is no room for it.
+pub(super) fn whole(read: Collected<Bytes>, mut held: Held) -> Result<Body, ApiError> {
+    let trailers = read.trailers().cloned();
+    let data = read.to_bytes();
+    held.more(data.len())?;
+    let body = Full::new(data).with_trailers(std::future::ready(trailers.map(Ok)));
+    Ok(Body::new(Answer::new(Body::new(body)).at(held)))
+}
+
 impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = Status;
@@ -306,6 +326,25 @@ mod tests {
         let body = pieces.ask().unwrap();
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
         assert!(body.collect().await.unwrap().to_bytes().len() >= 2 * KEPT_MAX && pieces.ask().is_none());
+    }
+
+    #[tokio::test]
+    async fn answers_take_room_until_their_callers_have_taken_them() {
+        let room = Room::of_answers(10_000);
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
+        let read = async |bytes: usize| {
+            let body = body(bytes).with_trailers(std::future::ready(Some(Ok(trailers.clone()))));
+            whole(body.collect().await.unwrap(), room.nothing(true))
+        };
+        let first = read(6_000).await.unwrap();
+        let refused = read(6_000).await.unwrap_err();
+        assert!(matches!(&refused, ApiError::Busy(why) if why.contains("of answers")), "{refused:?}");
+        let taken = first.collect().await.unwrap();
+        assert_eq!(taken.trailers(), Some(&trailers));
+        assert_eq!(taken.to_bytes().len(), 6_000);
+        read(10_000).await.unwrap();
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

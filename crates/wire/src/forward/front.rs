@@ -1,5 +1,7 @@
 //! The outermost service of a node.
 
+mod onward;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,20 +14,18 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use sheaf_model::{Contact, NodeId};
+use sheaf_model::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
-use tonic::{Code, Status, TimeoutExpired};
-use tower::{Service as _, ServiceExt as _};
+use tonic::{Code, Status};
 
 use super::body::{Answer, Held, Question, Room};
-use super::call::{Call, broken_change, broken_read, timeout};
+use super::call::{Call, timeout};
 use super::class::{comes_in_pieces, method};
-use super::peers::Peers;
+use super::peers::{CARRIED, Peers};
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
-use crate::client::{caused_by, explain, never_sent};
 use crate::error::{from_status, to_status};
 use crate::guard::{self, Certificate, Guard, door};
 use crate::server::{Refused, ServeOptions};
@@ -45,7 +45,9 @@ const EARLY_MAX: Duration = Duration::from_millis(250);
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// Memory for questions under way, in bytes; what is made of them may take several times as much.
 const ROOM: usize = 256 << 20;
-/// Streams at a time that people and programs have opened …
+/// The same for answers that came from other nodes and that nobody has taken yet.
+const ANSWERS: usize = 256 << 20;
+/// Streams at a time that people and programs have opened, whichever nodes they came through …
 const STREAMS: usize = 4096;
 /// … and those that tell nothing of the cluster, which whoever asks may open.
 const STREAMS_TO_ALL: usize = 64;
@@ -80,8 +82,11 @@ struct Inner {
     /// Calls beyond.
     refused: Refused,
     room: Room,
+    answers: Room,
     /// What nodes ask this one for themselves.
     nodes: Nodes,
+    /// Public streams that nodes bring here, for others or themselves.
+    carried: Nodes,
     /// Public streams that may be opened.
     streams: Arc<Semaphore>,
     /// The same of those for which nothing is needed.
@@ -112,7 +117,9 @@ impl Front {
             calls_max: options.calls,
             refused,
             room: Room::of(ROOM),
+            answers: Room::of_answers(ANSWERS),
             nodes: Nodes::with(options.node_calls),
+            carried: Nodes::with(CARRIED as usize),
             streams: Arc::new(Semaphore::new(STREAMS)),
             streams_to_all: Arc::new(Semaphore::new(STREAMS_TO_ALL)),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
@@ -197,12 +204,13 @@ impl Inner {
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
-        let place = match stream.then(|| self.place(&self.streams)).transpose() {
+        let request = self.signed(request);
+        let place = match stream.then(|| self.place_of_stream(&request)).transpose() {
             Ok(place) => place,
             Err(error) => return refuse(error, long),
         };
         let pieces = comes_in_pieces(request.uri().path());
-        let (mut parts, body) = self.signed(request).into_parts();
+        let (mut parts, body) = request.into_parts();
         let held = match self.looked_at(class, &parts).await {
             Ok(held) => held,
             Err(error) => return refuse(error, long),
@@ -242,7 +250,7 @@ impl Inner {
     async fn own(&self, mut request: Request<Body>, stream: bool, long: bool) -> Response<Body> {
         request.headers_mut().remove(FORWARDED);
         let request = self.signed(request);
-        let by_node = match self.place_of_node(&request) {
+        let by_node = match self.place_of_node(&request, &self.nodes, "calls") {
             Ok(place) => place,
             Err(error) => return refuse(error, long),
         };
@@ -266,17 +274,32 @@ impl Inner {
         placed(self.ending(response), places)
     }
 
-    /// A place among what the node asks whose certificate comes with a question, if that is one's.
-    fn place_of_node(&self, request: &Request<Body>) -> Result<Option<Place<NodeId>>, ApiError> {
+    /// A place among public streams; and among those of the node whose certificate comes with it, if that is one's: whoever opens
+    /// them through one node takes a part of all.
+    fn place_of_stream(
+        &self,
+        request: &Request<Body>,
+    ) -> Result<(Option<Place<NodeId>>, OwnedSemaphorePermit), ApiError> {
+        let by_node = self.place_of_node(request, &self.carried, "streams")?;
+        Ok((by_node, self.place(&self.streams)?))
+    }
+
+    /// A place among `what` the node has whose certificate comes with a question, if that is one's.
+    fn place_of_node(
+        &self,
+        request: &Request<Body>,
+        nodes: &Nodes,
+        what: &str,
+    ) -> Result<Option<Place<NodeId>>, ApiError> {
         let Some(Certificate::Node(node)) = request.extensions().get::<Certificate>() else {
             return Ok(None);
         };
-        let place = self.nodes.enter(*node);
+        let place = nodes.enter(*node);
         if place.is_none() {
             self.refused.another();
-            let most = self.nodes.each();
+            let most = nodes.each();
             return Err(ApiError::Busy(format!(
-                "node {node} has {most} calls under way with this node, the most that one may have"
+                "node {node} has {most} {what} under way with this node, the most that one may have"
             )));
         }
         Ok(place)
@@ -410,57 +433,6 @@ impl Inner {
             Some(gone) => ending(response, gone.map(|()| to_status(guard::gone(), false)).boxed()),
             None => response,
         }
-    }
-
-    async fn forward(&self, to: &Contact, call: &mut Call) -> Attempt {
-        let address = &to.address;
-        let connected = match self.peers.connected(to).await {
-            Ok(connected) => connected,
-            Err(why) => return Attempt::Failed(why, Applies::No),
-        };
-        let Some(body) = call.question.ask() else {
-            return Attempt::Failed("the request is too large to be asked again".to_owned(), Applies::No);
-        };
-        let mut channel = connected.channel.clone();
-        let ready = match channel.ready().await {
-            Ok(ready) => ready,
-            Err(error) => {
-                self.peers.broken(to, &connected);
-                return Attempt::Failed(format!("reach {address}: {}", explain(&error)), Applies::No);
-            }
-        };
-        call.asked = true;
-        match ready.call(call.onward(body)).await {
-            Ok(response) => match judged(call, response) {
-                Attempt::Answered(response) => Attempt::Answered(self.relayed(call, response)),
-                failed => failed,
-            },
-            // The transport's own timer, a little early: ours ends the attempt.
-            Err(error) if caused_by::<TimeoutExpired>(&error) => std::future::pending().await,
-            Err(error) => {
-                self.peers.broken(to, &connected);
-                let applied = if never_sent(&error) || call.class != Class::Change {
-                    Applies::No
-                } else {
-                    Applies::Perhaps
-                };
-                Attempt::Failed(format!("the connection to {address} broke: {}", explain(&error)), applied)
-            }
-        }
-    }
-
-    /// An answer that comes from elsewhere: when that breaks, it ends with a status all the same.
-    fn relayed(&self, call: &Call, response: Response<Body>) -> Response<Body> {
-        let broken: fn(&Status) -> Status =
-            if call.class == Class::Change { broken_change } else { broken_read };
-        let stopping = call.stream.then(|| self.stopped());
-        response.map(|body| {
-            let answer = Answer::new(body).or_if_broken(broken);
-            Body::new(match stopping {
-                Some(stopping) => answer.until(stopping),
-                None => answer,
-            })
-        })
     }
 
     /// A stream of this node's: it ends when the node stops.

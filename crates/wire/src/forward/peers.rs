@@ -1,33 +1,60 @@
-//! Connections to other nodes, one for each node at its address, made when first needed and thrown away when they break. To
-//! a node that has taken another's place at its address a connection of its own is made.
+//! Connections to other nodes, for each node at its address one for calls and one for streams, made when first needed and thrown
+//! away when they break. To a node that has taken another's place at its address connections of its own are made.
+//!
+//! What is not taken of a stream waits here, in a window that all streams of a connection share. All together cannot fill it, so
+//! that none waits for another. Answers to calls are taken at once, whatever their callers do.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use sheaf_model::Contact;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::Channel;
 
-use crate::client::{Pings, endpoint, explain};
+use crate::ApiError;
+use crate::client::{CONNECTION_WINDOW, Pings, endpoint, explain};
 use crate::transport::Transport;
 
 /// A node that takes no connection for so long is taken for dead.
 const CONNECT: Duration = Duration::from_secs(1);
 /// One that does not answer pings for so long is taken for hung.
 const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::from_secs(3), idle: false };
-/// More than any cluster has members: beyond, all are forgotten.
+/// More than any cluster has members: with so many, all are forgotten but those that streams are on.
 const CONTACTS_MAX: usize = 64;
+/// Streams at a time on one connection, and so from this node to another.
+pub(super) const CARRIED: u32 = 1024;
+/// What each of them may have under way, in bytes, before its reader must have caught up.
+const WINDOW: u32 = 256 << 10;
+const _: () = assert!(CARRIED * WINDOW < CONNECTION_WINDOW);
+
+/// What is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Calls, whose answers are taken at once.
+    Calls,
+    /// What lasts as long as whoever asked wants, and stops while it does not read.
+    Streams,
+}
 
 /// One attempt to connect, shared by all who wait for it, so that a dead node costs them one time-out together.
-type Connecting = Shared<BoxFuture<'static, Result<Channel, String>>>;
+type Connecting = Shared<BoxFuture<'static, Result<Link, String>>>;
+
+/// A connection, and places for the streams on it.
+#[derive(Clone, Debug)]
+struct Link {
+    channel: Channel,
+    places: Arc<Semaphore>,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     transport: Transport,
-    /// Held for a look-up only.
-    known: Mutex<Known>,
+    /// Each held for a look-up only.
+    calls: Mutex<Known>,
+    streams: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
@@ -40,61 +67,110 @@ struct Known {
 
 /// A connection, and which attempt made it.
 #[derive(Debug)]
-pub(super) struct Connected {
-    pub(super) channel: Channel,
+pub(crate) struct Connected {
+    pub(crate) channel: Channel,
+    places: Arc<Semaphore>,
+    traffic: Traffic,
     attempt: u64,
+}
+
+impl Connected {
+    /// A place for what is to be carried on it, to be held as long as that lasts; none: calls need none.
+    ///
+    /// # Errors
+    /// That there are as many streams on it as there may be.
+    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let none = |_| {
+            let why = format!("{CARRIED} streams come here from the node that answers, the most that may");
+            ApiError::Busy(format!("{why}; ask again, or another node"))
+        };
+        match self.traffic {
+            Traffic::Calls => Ok(None),
+            Traffic::Streams => self.places.clone().try_acquire_owned().map(Some).map_err(none),
+        }
+    }
 }
 
 impl Peers {
     /// None yet; they will be made over this.
     pub(crate) fn new(transport: Transport) -> Self {
-        Self { transport, known: Mutex::default() }
+        Self { transport, ..Self::default() }
     }
 
-    /// The connection to `contact`; the error says in words why there is none.
-    pub(super) async fn connected(&self, contact: &Contact) -> Result<Connected, String> {
+    /// The connection to `contact` for such traffic; the error says in words why there is none.
+    pub(crate) async fn connected(&self, contact: &Contact, traffic: Traffic) -> Result<Connected, String> {
         let (attempt, connecting) = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.known(traffic);
             if let Some((attempt, connecting)) = known.by_contact.get(contact) {
                 (*attempt, connecting.clone())
             } else {
                 known.attempts += 1;
+                let transport = self.transport.to(contact.node);
                 let (attempt, connecting) =
-                    (known.attempts, connect(self.transport.to(contact.node), contact.address.clone()));
-                if known.by_contact.len() >= CONTACTS_MAX {
-                    known.by_contact.clear();
-                }
+                    (known.attempts, connect(transport, contact.address.clone(), traffic));
+                known.tidy();
                 known.by_contact.insert(contact.clone(), (attempt, connecting.clone()));
                 (attempt, connecting)
             }
         };
         match connecting.await {
-            Ok(channel) => Ok(Connected { channel, attempt }),
+            Ok(Link { channel, places }) => Ok(Connected { channel, places, traffic, attempt }),
             Err(why) => {
-                self.forget(contact, attempt);
+                self.forget(contact, traffic, attempt);
                 Err(why)
             }
         }
     }
 
     /// The connection broke: whoever asks next connects anew.
-    pub(super) fn broken(&self, contact: &Contact, connected: &Connected) {
-        self.forget(contact, connected.attempt);
+    pub(crate) fn broken(&self, contact: &Contact, connected: &Connected) {
+        self.forget(contact, connected.traffic, connected.attempt);
     }
 
-    fn forget(&self, contact: &Contact, attempt: u64) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Streams have ended: what they were on is not kept for long.
+    pub(crate) fn ended(&self) {
+        self.known(Traffic::Streams).tidy();
+    }
+
+    fn forget(&self, contact: &Contact, traffic: Traffic, attempt: u64) {
+        let mut known = self.known(traffic);
         if known.by_contact.get(contact).is_some_and(|(current, _)| *current == attempt) {
             known.by_contact.remove(contact);
         }
     }
+
+    fn known(&self, traffic: Traffic) -> MutexGuard<'_, Known> {
+        let known = match traffic {
+            Traffic::Calls => &self.calls,
+            Traffic::Streams => &self.streams,
+        };
+        known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn connect(transport: Transport, address: String) -> Connecting {
+impl Known {
+    /// Forgets connections, if there are many.
+    fn tidy(&mut self) {
+        if self.by_contact.len() >= CONTACTS_MAX {
+            self.by_contact.retain(|_, (_, connecting)| has_streams(connecting));
+        }
+    }
+}
+
+fn has_streams(connecting: &Connecting) -> bool {
+    let link = connecting.peek().and_then(|link| link.as_ref().ok());
+    link.is_some_and(|link| link.places.available_permits() < CARRIED as usize)
+}
+
+fn connect(transport: Transport, address: String, traffic: Traffic) -> Connecting {
     let connecting = async move {
         let endpoint = endpoint(&address, CONNECT, PINGS).map_err(|error| error.to_string())?;
+        let endpoint = match traffic {
+            Traffic::Calls => endpoint,
+            Traffic::Streams => endpoint.initial_stream_window_size(WINDOW),
+        };
         match tokio::time::timeout(CONNECT, transport.connect(&endpoint)).await {
-            Ok(Ok(channel)) => Ok(channel),
+            Ok(Ok(channel)) => Ok(Link { channel, places: Arc::new(Semaphore::new(CARRIED as usize)) }),
             Ok(Err(error)) => Err(format!("connect to {address}: {}", explain(&error))),
             Err(_) => Err(format!("connect to {address}: no connection within {CONNECT:?}")),
         }
@@ -125,12 +201,14 @@ mod tests {
         });
         // Made when nobody knew who is there, and when node 9 was meant.
         for known in [Contact::anyone(&address), Contact::of(NodeId(9), &address)] {
-            peers.connected(&known).await.unwrap();
-            let error = peers.connected(&Contact::of(NodeId(7), &address)).await.unwrap_err();
+            peers.connected(&known, Traffic::Calls).await.unwrap();
+            let seven = Contact::of(NodeId(7), &address);
+            let error = peers.connected(&seven, Traffic::Calls).await.unwrap_err();
             assert!(error.contains("node 9 answers there"), "{error}");
         }
-        let first = peers.connected(&Contact::of(NodeId(9), &address)).await.unwrap();
-        let again = peers.connected(&Contact::of(NodeId(9), &address)).await.unwrap();
+        let there = Contact::of(NodeId(9), &address);
+        let first = peers.connected(&there, Traffic::Calls).await.unwrap();
+        let again = peers.connected(&there, Traffic::Calls).await.unwrap();
         assert_eq!(first.attempt, again.attempt, "one serves all who mean that node");
     }
 }

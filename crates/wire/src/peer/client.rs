@@ -57,6 +57,11 @@ impl PeerClient {
         })
     }
 
+    /// A client of that agent, all over a connection that is there.
+    pub(crate) fn over(contact: &Contact, channel: &Channel) -> Self {
+        Self { contact: contact.clone(), quick: channel.clone(), bulk: channel.clone() }
+    }
+
     /// Where it connects to, and whom it believes there.
     pub fn contact(&self) -> &Contact {
         &self.contact

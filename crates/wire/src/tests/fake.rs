@@ -26,6 +26,9 @@ use crate::{
     Page, Pair, Refused, Route, ServeError, ServeOptions, Server, Target, Transport, async_trait,
 };
 
+/// How long the lines are of a run before.
+const LONG: usize = 64 << 10;
+
 /// What a call of `apply` answers, instead of done.
 pub(super) type Refusal = Box<dyn Fn() -> Option<ApiError> + Send + Sync>;
 
@@ -34,6 +37,8 @@ pub(super) struct Fake {
     pub(super) name: String,
     pub(super) callers: Mutex<Vec<Caller>>,
     pub(super) refusal: Mutex<Option<Refusal>>,
+    /// How many long lines were taken.
+    pub(super) printed: Arc<AtomicUsize>,
 }
 
 fn not_here<T>() -> Result<T, ApiError> {
@@ -75,7 +80,7 @@ impl BucketApi for Fake {
         not_here()
     }
 
-    /// Two lines, then nothing more, for ever if asked to stay.
+    /// Two lines, then nothing more, for ever if asked to stay; of a run before long lines without an end.
     async fn logs(&self, _: Caller, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError> {
         let line = |text: &str| LogLine {
             node: self.name.clone(),
@@ -83,6 +88,14 @@ impl BucketApi for Fake {
             stream: LogStream::Stdout,
             text: text.to_owned(),
         };
+        if ask.of.previous {
+            let (long, printed) = (line(&"x".repeat(LONG)), self.printed.clone());
+            let lines = std::iter::repeat_with(move || {
+                printed.fetch_add(1, Ordering::Relaxed);
+                Ok(long.clone())
+            });
+            return Ok(futures::stream::iter(lines).boxed());
+        }
         let lines = futures::stream::iter([Ok(line("one")), Ok(line("two"))]);
         Ok(if ask.of.follow { lines.chain(futures::stream::pending()).boxed() } else { lines.boxed() })
     }

@@ -19,7 +19,7 @@ fn logs(follow: bool) -> BucketLogs {
 }
 
 /// Two nodes: the first forwards to the second, which answers.
-async fn pair() -> (Running, Running) {
+pub(super) async fn pair() -> (Running, Running) {
     let leader = Running::start("leader", Script::new([Target::Local])).await;
     let node = Running::start("node", Script::new([Target::To(Contact::anyone(&leader.address))])).await;
     (node, leader)
@@ -188,7 +188,7 @@ async fn who_takes_all_streams_of_a_node_keeps_no_call_waiting() {
     };
     assert!(matches!(error, ApiError::Busy(_)), "{error:?} after {} streams", taken.len());
     let applied = client.apply_bucket(apply(None)).await.unwrap();
-    assert_eq!(applied.warnings, ["leader"], "also on the connection that carries all of them");
+    assert_eq!(applied.warnings, ["leader"], "also by the node that answers all of them");
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ use crate::{
 
 /// How many calls of its own a node may have under way.
 const OWN_CALLS: usize = 8;
+/// Streams on one connection: more than a node opens.
+const STREAMS: u32 = 10_000;
 
 /// Knows tokens by their first byte, and one member.
 struct Door {
@@ -105,8 +107,17 @@ impl tower::Service<Request<Body>> for Certified<Front> {
     }
 }
 
+/// Whoever connects there shows this.
+fn serve(listener: TcpListener, front: Front, certificate: Option<Certificate>) {
+    let serving = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .serve_with_incoming(Certified(front, certificate), TcpIncoming::from(listener));
+    tokio::spawn(serving);
+}
+
 struct Node {
     address: String,
+    front: Front,
     fake: Arc<Fake>,
     door: Arc<Door>,
     refused: Refused,
@@ -127,10 +138,17 @@ impl Node {
         let options = ServeOptions { calls: 100, node_calls: OWN_CALLS, ..ServeOptions::default() };
         let server = server.guarded(door.clone()).counting(refused.clone());
         let front = server.front(Script::new([target]), options, stopped).unwrap();
-        let serving = tonic::transport::Server::builder()
-            .serve_with_incoming(Certified(front, certificate), TcpIncoming::from(listener));
-        tokio::spawn(serving);
-        Self { address, fake, door, refused, _stop: stop }
+        serve(listener, front.clone(), certificate);
+        Self { address, front, fake, door, refused, _stop: stop }
+    }
+
+    /// A viewer of the same node that comes by a connection with this certificate.
+    async fn viewer_by(&self, certificate: Option<Certificate>) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        serve(listener, self.front.clone(), certificate);
+        let options = Options { token: Some(Bearer::Token(token(1))), ..Options::default() };
+        Client::connect(&address, options).await.unwrap()
     }
 
     async fn client(&self, token: Option<TokenText>) -> Client {
@@ -398,6 +416,39 @@ async fn a_node_has_so_many_calls_under_way_and_is_told_so() {
     sessions.pop();
     let begun = std::time::Instant::now();
     while let Err(error) = peer.raft(header(), "vote".into(), SOON).await {
+        assert!(begun.elapsed() < SOON, "the place is not given back: {error}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn streams_through_one_node_leave_places_for_others() {
+    let leader = Node::start(Target::Local, None).await;
+    let [seven, eight] = [7, 8].map(|node| Some(Certificate::Node(NodeId(node))));
+    let through = leader.viewer_by(seven).await;
+    let of = LogsOf { bucket: name("/a"), follow: true, since: None, tail: None, previous: false };
+    let logs = || BucketLogs { of: of.clone(), node: None, after: vec![] };
+    let mut taken = Vec::new();
+    let error = loop {
+        match through.bucket_logs(logs()).await {
+            Ok(lines) => taken.push(lines),
+            Err(error) => break error,
+        }
+    };
+    let ApiError::Busy(why) = &error else { panic!("{error:?} after {} streams", taken.len()) };
+    assert!(why.contains("node 7 has 1024 streams under way with this node"), "{why}");
+    assert_eq!((taken.len(), leader.refused.times()), (1024, 1));
+    for certificate in [None, eight] {
+        let other = leader.viewer_by(certificate).await;
+        let mut lines = other.bucket_logs(logs()).await.expect("there are places");
+        lines.next().await.unwrap().unwrap();
+    }
+    // What node 7 carries that is no stream is not among them.
+    assert!(matches!(through.bucket(&name("/a")).await, Err(ApiError::NotFound(_))));
+
+    taken.pop();
+    let begun = std::time::Instant::now();
+    while let Err(error) = through.bucket_logs(logs()).await {
         assert!(begun.elapsed() < SOON, "the place is not given back: {error}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
