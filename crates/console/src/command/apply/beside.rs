@@ -43,7 +43,10 @@ impl Beside {
     /// Asks the cluster what is wrong with them, given what comes before them.
     pub(super) async fn check(&mut self, written: &Written, client: &Client) -> Result<Found, Failure> {
         let modules: Vec<&ModuleSpec> = written.sources.iter().flat_map(Source::modules).collect();
-        let backends: Vec<&BackendName> = self.backends.iter().map(|spec| &spec.name).collect();
+        let defective: Vec<BackendName> =
+            written.defective("Backend").filter_map(|name| BackendName::new(name).ok()).collect();
+        let backends: Vec<&BackendName> =
+            self.backends.iter().map(|spec| &spec.name).chain(&defective).collect();
         let along = Along { modules: &modules, backends: &backends, jobs: &[] };
         self.jobs.check(client, &along).await
     }
