@@ -5,7 +5,7 @@ use sheaf_model::{Defect, JobName, JobSpec, Revision, Subtasks};
 use sheaf_wire::job::GotJob;
 use sheaf_wire::{ApiError, Client};
 
-use super::plan::{Along, named};
+use super::plan::{Along, judged};
 use super::submit::{Prepared, prepared};
 use crate::command::apply::{OutcomeRow, warn};
 use crate::documents::{Source, Written};
@@ -61,8 +61,7 @@ impl Jobs {
                 },
                 Err(ApiError::NotFound(_)) => {
                     let along = Along { jobs: &self.names, ..*along };
-                    let (_, wrong) = named(client, &job.spec, &along).await?;
-                    found.defects.extend(wrong.into_iter().map(|defect| job.defect(defect)));
+                    found.defects.extend(judged(client, &job, &along).await?);
                     new.push(job);
                 }
                 Err(error) => return Err(error.into()),

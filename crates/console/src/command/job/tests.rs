@@ -161,6 +161,8 @@ async fn a_job_is_printed_as_a_document_that_can_be_applied_again() {
 #[tokio::test]
 async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
     let bench = Bench::new().await;
+    bench.write("module.yaml", MODULE);
+    assert_eq!(bench.ran("apply -f module.yaml").await.0, Exit::Done);
     let job = |name: &str, after: &str| format!("---\n{}after: {after}\n", ARRAY.replace("ndvi", name));
     bench.write("all.yaml", &(job("last", "[middle]") + &job("middle", "[first]") + &job("first", "[]")));
     let (exit, data, talk) = bench.ran("job submit -f all.yaml -o name").await;
@@ -174,6 +176,27 @@ async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
         assert!(talk.contains(wanted) && talk.lines().count() == 1, "{talk}");
     }
     assert_eq!(bench.cluster.held().jobs.len(), 3);
+}
+
+#[tokio::test]
+async fn of_several_jobs_all_must_be_good_before_the_first_is_submitted() {
+    let bench = Bench::new().await;
+    bench.write("module.yaml", MODULE);
+    assert_eq!(bench.ran("apply -f module.yaml").await.0, Exit::Done);
+    let job =
+        |name: &str, from: &str, to: &str| format!("---\n{}", ARRAY.replace("ndvi", name).replace(from, to));
+    let jobs = [job("good", "", ""), job("large", "0-9", "0-99999"), job("none", "flume", "flum")];
+    bench.write("all.yaml", &jobs.concat());
+    for command in ["job submit -f all.yaml", "job plan -f all.yaml", "apply -f all.yaml"] {
+        let (exit, data, talk) = bench.ran(command).await;
+        assert_eq!((exit, data.as_str()), (Exit::Error, ""));
+        let large =
+            "all.yaml: Job large: subtasks: there are 100000, and a job may have 30000; several jobs\n";
+        assert!(talk.starts_with(large), "{command}: {talk}");
+        assert!(talk.contains("all.yaml: Job none: module: there is no module flum"), "{command}: {talk}");
+        assert_eq!(talk.lines().count(), 2, "{command}: {talk}");
+    }
+    assert!(bench.cluster.held().jobs.is_empty());
 }
 
 #[tokio::test]
