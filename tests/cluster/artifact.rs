@@ -277,6 +277,12 @@ fn goes_on(cluster: &Cluster) {
     push(cluster, "torn@1", &path).exits(1).mentions(&["digest", "push again"]);
     assert_eq!(states(cluster, "torn@1"), Ok(Vec::new()));
     pushed(cluster, "torn@1", &path, "torn@1 pushed");
+    // What is left of it on a node that does not fetch it comes no further, and is not waited for.
+    let left = cluster.watchers()[0].dir().join("artifacts/incoming").join(packed.digest.to_string());
+    fs::write(&left, vec![1; 1 << 20]).expect("half of it");
+    let waited = cluster.cli(&["module", "push", "torn@1", text(&path), "--wait", "--timeout", "30s"]).ok();
+    assert!(waited.stdout.contains("torn@1 unchanged") && left.exists(), "{waited}");
+    fs::remove_file(&left).expect("it is there");
 }
 
 /// Somebody looks on: a bar shows how far it is, and is gone at the end.

@@ -89,6 +89,13 @@ fn limited(cluster: &Cluster) {
     refused("subtasks: {array: 0-5}", &["has 6 subtasks, and a job may have 5", remedy]);
     let items = ["{do: 'exit 0'}"; 6].join(", ");
     refused(&format!("subtasks: {{items: [{items}]}}"), &["more than 5 subtasks", remedy]);
+    // With something else it is told before anything is changed.
+    for more in ["subtasks: {array: 0-5}", &format!("subtasks: {{items: [{items}]}}")] {
+        let documents = format!("kind: Backend\nname: limited\n---\n{}", job("limited", "work", more));
+        let output = cluster.cli_with(&["apply", "-f", "-"], documents.as_bytes());
+        output.exits(1).mentions(&["stdin: Job limited: subtasks", "a job may have 5", remedy]).calm();
+    }
+    cluster.cli(&["backend", "status", "limited"]).exits(3);
     submit(cluster, &job("limited", "count", "subtasks: {array: 0-4}"));
     assert_eq!(over(cluster, "limited")["counts"]["finished"], 5);
     for wrong in ["0", "many", "100000001"] {

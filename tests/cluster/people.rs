@@ -35,11 +35,11 @@ fn wait_codes(cluster: &Cluster) {
         "20s",
     );
     nowhere.exits(5).mentions(&["/codes/nobody is unplaced"]);
-    // It crashes and is started again, for longer than anybody waits here.
+    // It crashes and is started again, often, and for longer than anybody waits here.
     let module = program(
         "flapping",
         "exit 1",
-        "restart: {policy: always, backoff: 30s..60s, give_up_after: 9 in 10m}",
+        "restart: {policy: always, backoff: 50ms..100ms, give_up_after: 99 in 10m}",
     );
     let late = wait(&[module, bucket("/codes/late", "flapping", &trace, "")].concat(), "1s").exits(4);
     late.mentions(&["the time to wait is over: /codes/late is "]);

@@ -393,6 +393,13 @@ impl Cache {
         self.sweep().await;
     }
 
+    /// Whether this node needs it, and so fetches what is missing of it. Until the node side has said what it needs, it may.
+    pub fn is_needed(&self, digest: &Digest) -> bool {
+        let keeping = self.keeping();
+        let Some(node) = &keeping.node else { return true };
+        [&node.needed, &keeping.voter, &keeping.jobs].into_iter().any(|needed| needed.contains(digest))
+    }
+
     /// What subtasks of this node run from, or wait for: it stays until another set is said. What is not in it goes with the
     /// next sweep, if nothing else keeps it.
     pub fn keep_for_jobs(&self, needed: BTreeSet<Digest>) {

@@ -151,6 +151,11 @@ impl Written {
         }
     }
 
+    /// What those of one kind are called with which something is wrong, also those that could not be read.
+    pub(crate) fn defective(&self, kind: &str) -> impl Iterator<Item = &str> {
+        self.defects.iter().filter_map(move |defect| defect.document.strip_prefix(kind)?.strip_prefix(' '))
+    }
+
     /// Every document of every file, with its file.
     pub(crate) fn documents(&self) -> impl Iterator<Item = (&str, &Document)> {
         self.sources.iter().flat_map(|source| source.documents.iter().map(|d| (source.file.as_str(), d)))

@@ -46,7 +46,8 @@ pub struct Options {
 /// Options of a change: whether to wait until it has come true.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Wait {
-    /// Wait until the cluster is as asked (exit 4 when --timeout ended, 5 when it cannot be placed now)
+    /// Wait until the cluster is as asked (exit 4 when --timeout ended, 5 when it cannot be placed now); a program counts as
+    /// running once it has run for 0.3 s without being started again
     #[arg(long)]
     pub(crate) wait: bool,
     /// How long to wait

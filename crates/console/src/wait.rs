@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sheaf_model::view::{AffinityRow, BucketState, BucketStatus};
+use sheaf_model::view::{AffinityRow, BucketState, BucketStatus, InstanceView};
 use sheaf_model::{BucketName, Revision};
 use sheaf_wire::node::Affinity;
 use sheaf_wire::{ApiError, Client, DEFAULT_DEADLINE, PAGE_MAX, PageOf};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::exit::{Exit, Failure};
 use crate::options::Wait;
@@ -17,6 +17,8 @@ use crate::output::Terminal;
 const PAUSE: Duration = Duration::from_millis(100);
 /// So often in a row a bucket must be found without a node: verdicts may be on their way from a node that just came.
 const SURE: u32 = 3;
+/// What runs counts once it was seen to for so long, each program in one life: what cannot run has mostly ended by then.
+const LASTS: Duration = Duration::from_millis(300);
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum Goal {
 enum Look {
     /// It is so.
     There,
+    /// It runs, and has not for long enough to count.
+    Runs,
     /// Not yet.
     NotYet,
     /// Not as things stand: no node is available.
@@ -69,6 +73,54 @@ fn look(goal: Goal, status: &BucketStatus, least: Revision) -> Look {
     }
 }
 
+/// What the looks at a bucket have found so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// So often in a row it had no node.
+    unplaced: u32,
+    /// Since when what it runs was seen to.
+    running: Option<(Instant, Vec<InstanceView>)>,
+}
+
+impl Seen {
+    /// Takes in the next look, which was at `now`.
+    fn look(&mut self, goal: Goal, status: &BucketStatus, least: Revision, now: Instant) -> Look {
+        let found = look(goal, status, least);
+        self.unplaced = if found == Look::Unplaced { self.unplaced + 1 } else { 0 };
+        let former = self.running.take();
+        match found {
+            Look::Unplaced if self.unplaced < SURE => Look::NotYet,
+            Look::There if goal == Goal::Runs => {
+                let lives = lives(status);
+                // Of what has ended as wanted nothing can end any more.
+                if lives.is_empty() {
+                    return Look::There;
+                }
+                let since = former.filter(|former| former.1 == lives).map_or(now, |(since, _)| since);
+                self.running = Some((since, lives));
+                if now >= since + LASTS { Look::There } else { Look::Runs }
+            }
+            found => found,
+        }
+    }
+
+    /// When what runs counts, if it still does then.
+    fn counts(&self) -> Option<Instant> {
+        self.running.as_ref().map(|(since, _)| *since + LASTS)
+    }
+
+    /// Whether it was seen to run for the first time, in these lives, after that.
+    fn began_after(&self, moment: Instant) -> bool {
+        self.running.as_ref().is_some_and(|(since, _)| *since > moment)
+    }
+}
+
+/// The programs that run, each with what is another's once it was started again.
+fn lives(status: &BucketStatus) -> Vec<InstanceView> {
+    let running = status.instances.iter().filter(|instance| instance.phase == "running");
+    running.map(|it| InstanceView { message: String::new(), revision: 0, ..it.clone() }).collect()
+}
+
 /// Waits for each of these buckets, if that is asked for, until the time is up. The revision is that of the change
 /// waited for.
 pub(crate) async fn until(
@@ -83,10 +135,22 @@ pub(crate) async fn until(
     }
     let progress = if out.progress() { spinner() } else { ProgressBar::hidden() };
     let deadline = Instant::now() + wait.timeout;
+    let each = buckets.iter().enumerate().map(|(index, (bucket, revision))| Waiting {
+        client: client.at_least(*revision),
+        place: format!("({} of {})", index + 1, buckets.len()),
+        goal,
+        bucket,
+        revision: *revision,
+        seen: Seen::default(),
+    });
+    let mut each: Vec<Waiting<'_>> = each.collect();
     let all = async {
-        for (index, (bucket, revision)) in buckets.iter().enumerate() {
-            let place = format!("({} of {})", index + 1, buckets.len());
-            one(&client.at_least(*revision), &progress, &place, deadline, goal, bucket, *revision).await?;
+        for waiting in &mut each {
+            waiting.once(&progress, deadline).await?;
+        }
+        // Here, so that many take no longer to count than one.
+        for waiting in &mut each {
+            waiting.surely(&progress, deadline).await?;
         }
         Ok(())
     };
@@ -116,49 +180,90 @@ pub(crate) fn ended(
     }
 }
 
-async fn one(
-    client: &Client,
-    progress: &ProgressBar,
-    place: &str,
-    deadline: Instant,
+/// A bucket that is waited for.
+struct Waiting<'a> {
+    client: Client,
+    /// Among the others, for people.
+    place: String,
     goal: Goal,
-    bucket: &BucketName,
+    bucket: &'a BucketName,
     revision: Revision,
-) -> Result<(), Failure> {
-    let mut unplaced = 0;
-    loop {
+    seen: Seen,
+}
+
+impl Waiting<'_> {
+    /// Until it is as asked, if only for a moment.
+    async fn once(&mut self, progress: &ProgressBar, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            let seen = match self.look(deadline).await? {
+                (Look::There | Look::Runs, _) => return Ok(()),
+                (_, seen) => seen,
+            };
+            self.pause(progress, deadline, &seen).await?;
+        }
+    }
+
+    /// Until what was seen to run has done so for long enough. What ran in time is waited for past the deadline.
+    async fn surely(&mut self, progress: &ProgressBar, deadline: Instant) -> Result<(), Failure> {
+        while let Some(counts) = self.seen.counts() {
+            sleep_until(counts).await;
+            match self.look(deadline).await? {
+                (Look::There, _) => return Ok(()),
+                (Look::Runs, seen) if self.seen.began_after(deadline) => {
+                    return Err(late(&format!("{seen}, but not for long: it was started again")));
+                }
+                (Look::Runs, seen) => progress.set_message(format!("{} {seen}", self.place)),
+                (_, seen) => {
+                    self.pause(progress, deadline, &seen).await?;
+                    self.once(progress, deadline).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks once; what was seen is in words, too. An error, once waiting makes no sense.
+    async fn look(&mut self, deadline: Instant) -> Result<(Look, String), Failure> {
+        let (goal, bucket) = (self.goal, self.bucket);
         let left = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, DEFAULT_DEADLINE);
-        let seen = match client.with_deadline(left).bucket(bucket).await {
+        match self.client.with_deadline(left).bucket(bucket).await {
             Ok(got) => {
                 let status = got.status;
-                match look(goal, &status, revision) {
-                    Look::There => return Ok(()),
-                    Look::Failed if goal == Goal::Purged => return Err(Failure::Refused(unpurged(&status))),
-                    Look::Failed => return Err(Failure::Refused(said(&status))),
-                    Look::Unplaced if unplaced + 1 >= SURE => {
+                let seen = said(&status);
+                match self.seen.look(goal, &status, self.revision, Instant::now()) {
+                    Look::Failed if goal == Goal::Purged => Err(Failure::Refused(unpurged(&status))),
+                    Look::Failed => Err(Failure::Refused(seen)),
+                    Look::Unplaced => {
                         let why = format!("`sheaf bucket explain {bucket}` says why");
-                        return Err(Failure::Unplaceable(format!("{}; {why}", said(&status))));
+                        Err(Failure::Unplaceable(format!("{seen}; {why}")))
                     }
-                    Look::Unplaced => unplaced += 1,
-                    Look::NotYet => unplaced = 0,
+                    found => Ok((found, seen)),
                 }
-                said(&status)
             }
-            Err(ApiError::NotFound(_)) if goal == Goal::Gone => match places(client, bucket).await {
-                Ok(rows) if rows.is_empty() => return Ok(()),
-                Ok(rows) => ending(bucket, &rows),
-                Err(error) if error.can_retry() => error.to_string(),
-                Err(error) => return Err(error.into()),
+            Err(ApiError::NotFound(_)) if goal == Goal::Gone => match places(&self.client, bucket).await {
+                Ok(rows) if rows.is_empty() => Ok((Look::There, String::new())),
+                Ok(rows) => Ok((Look::NotYet, ending(bucket, &rows))),
+                Err(error) if error.can_retry() => Ok((Look::NotYet, error.to_string())),
+                Err(error) => Err(error.into()),
             },
-            Err(error) if error.can_retry() => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        if Instant::now() >= deadline {
-            return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
+            Err(error) if error.can_retry() => Ok((Look::NotYet, error.to_string())),
+            Err(error) => Err(error.into()),
         }
-        progress.set_message(format!("{place} {seen}"));
-        sleep(PAUSE).await;
     }
+
+    /// Before the next look, if there is time for one.
+    async fn pause(&self, progress: &ProgressBar, deadline: Instant, seen: &str) -> Result<(), Failure> {
+        if Instant::now() >= deadline {
+            return Err(late(seen));
+        }
+        progress.set_message(format!("{} {seen}", self.place));
+        sleep(PAUSE).await;
+        Ok(())
+    }
+}
+
+fn late(seen: &str) -> Failure {
+    Failure::TimedOut(format!("the time to wait is over: {seen}"))
 }
 
 /// Where something of a bucket runs, or may still run if it is deleted.
@@ -219,7 +324,7 @@ async fn heard(
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
-            return Err(Failure::TimedOut(format!("the time to wait is over: {said}")));
+            return Err(late(&said));
         }
         progress.set_message(said);
         sleep(PAUSE).await;
@@ -327,6 +432,56 @@ mod tests {
         assert_eq!(purge(9, &[], &[("n2", "in use")]), Look::Failed);
         assert_eq!(purge(9, &[], &[]), Look::There);
         assert_eq!(look(Goal::Gone, &at(BucketState::Suspended, false), least), Look::NotYet);
+    }
+
+    /// What each of these looks says, so many milliseconds after the first, or from when on what runs counts; found is the
+    /// process, if any runs.
+    fn looks(found: &[(u64, Option<u32>)]) -> Vec<Result<u128, Look>> {
+        let (began, mut seen) = (Instant::now(), Seen::default());
+        let each = found.iter().map(|(at, pid)| {
+            let mut status = example::status();
+            status.state = if pid.is_some() { BucketState::Running } else { BucketState::Starting };
+            for instance in &mut status.instances {
+                instance.pid = *pid;
+                instance.phase = if pid.is_some() { "running" } else { "backoff" }.to_owned();
+            }
+            match seen.look(Goal::Runs, &status, Revision(0), began + Duration::from_millis(*at)) {
+                Look::Runs => Ok((seen.counts().expect("it runs") - began).as_millis()),
+                other => Err(other),
+            }
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn what_runs_counts_once_it_has_for_a_while_in_one_life() {
+        const THERE: Result<u128, Look> = Err(Look::There);
+        const NOT_YET: Result<u128, Look> = Err(Look::NotYet);
+        let runs = looks(&[(0, None), (100, Some(7)), (200, Some(7)), (400, Some(7))]);
+        assert_eq!(runs, [NOT_YET, Ok(400), Ok(400), THERE]);
+        let crashes = looks(&[(0, Some(1)), (300, None), (400, Some(2)), (700, Some(3)), (1000, None)]);
+        assert_eq!(crashes, [Ok(300), NOT_YET, Ok(700), Ok(1000), NOT_YET]);
+        let mends = looks(&[(0, Some(1)), (300, Some(2)), (600, Some(2))]);
+        assert_eq!(mends, [Ok(300), Ok(600), THERE]);
+
+        let mut ended = example::status();
+        ended.instances.iter_mut().for_each(|instance| instance.phase = "stopped".to_owned());
+        let now = Instant::now();
+        let look = |goal, status: &BucketStatus| Seen::default().look(goal, status, Revision(0), now);
+        assert_eq!(look(Goal::Runs, &ended), Look::There, "nothing of it can end any more");
+        let off = BucketStatus { state: BucketState::Suspended, suspended: true, ..example::status() };
+        assert_eq!(look(Goal::NothingRuns, &off), Look::There);
+    }
+
+    #[test]
+    fn a_bucket_without_a_node_is_looked_at_again() {
+        let unplaced = BucketStatus { state: BucketState::Unplaced, ..example::status() };
+        let placing = BucketStatus { state: BucketState::Placing, ..example::status() };
+        let mut seen = Seen::default();
+        let series = [&unplaced, &unplaced, &placing, &unplaced, &unplaced, &unplaced];
+        let gives_up =
+            series.map(|status| seen.look(Goal::Runs, status, Revision(0), Instant::now()) == Look::Unplaced);
+        assert_eq!(gives_up, [false, false, false, false, false, true]);
     }
 
     #[test]

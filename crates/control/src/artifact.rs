@@ -295,6 +295,10 @@ impl ArtifactApi for Control {
         if self.cache.has(&ask.digest) {
             return Ok(100);
         }
+        // What is left of an earlier try comes no further: nobody should wait for it.
+        if !self.cache.is_needed(&ask.digest) {
+            return Ok(0);
+        }
         Ok(u32::try_from(received * 100 / ask.size.max(1)).unwrap_or(0).min(99))
     }
 }

@@ -12,6 +12,7 @@ use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{label, page, selects};
+use crate::propose::checked;
 
 /// Names shown where one is not known.
 const SHOWN: usize = 20;
@@ -19,7 +20,10 @@ const SHOWN: usize = 20;
 #[async_trait]
 impl BackendApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBackend) -> Result<Done, ApiError> {
-        let ApplyBackend { spec, request } = ask;
+        let ApplyBackend { spec, request, validate_only } = ask;
+        if validate_only {
+            return checked(self.see_rows(|sight| sheaf_engine::backend::check(sight.state, &spec))?);
+        }
         self.change(&caller, request, Command::PutBackend(Arc::new(spec))).await
     }
 

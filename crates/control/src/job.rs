@@ -14,8 +14,8 @@ use sheaf_engine::{CancelJob, Command, Job, ReprioritizeJob, RetryJob};
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{JobId, JobName, JobSpec, Ranges, Selector};
 use sheaf_wire::job::{
-    CancelSubtasks, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob, Reprioritize,
-    RetrySubtasks, SubmitPart, Submitted, Touched,
+    CancelSubtasks, CheckJob, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob,
+    Reprioritize, RetrySubtasks, SubmitPart, Submitted, Touched,
 };
 use sheaf_wire::logs::LogLine;
 use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
@@ -37,6 +37,10 @@ impl JobApi for Control {
         parts: Answers<SubmitPart>,
     ) -> Result<Submitted, ApiError> {
         self.submit_job(&caller, spec, parts).await
+    }
+
+    async fn check(&self, _: Caller, ask: CheckJob) -> Result<Submitted, ApiError> {
+        self.check_job(&ask)
     }
 
     async fn list(&self, caller: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {

@@ -238,6 +238,12 @@ pub(crate) fn done(reply: Reply) -> Result<Done, ApiError> {
     }
 }
 
+/// What a change would be answered: that it is so already, and since when; or nothing, since it would be made.
+pub(crate) fn checked(found: Result<Option<Revision>, Refusal>) -> Result<Done, ApiError> {
+    let since = found.map_err(refused)?;
+    Ok(Done { revision: since.unwrap_or_default(), unchanged: since.is_some(), ..Done::default() })
+}
+
 /// What a refusal means to a caller.
 pub(crate) fn refused(refusal: Refusal) -> ApiError {
     match refusal {

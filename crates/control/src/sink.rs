@@ -41,14 +41,19 @@ pub(crate) use board::Board;
 
 use crate::Control;
 use crate::filter::{label, page, selects};
+use crate::propose::checked;
 use board::Standing;
 use hand::Hand;
 
 #[async_trait]
 impl SinkApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplySink) -> Result<Done, ApiError> {
-        let ApplySink { spec, request } = ask;
+        let ApplySink { spec, request, validate_only } = ask;
         let warnings = self.see_rows(|sight| warnings(&spec, sight.state))?;
+        if validate_only {
+            let found = self.see_rows(|sight| sheaf_engine::sink::check(sight.state, &spec))?;
+            return checked(found).map(|done| Done { warnings, ..done });
+        }
         let command = Command::Sink(SinkCommand::Put(Arc::new(spec)));
         let done = self.change(&caller, request, command).await?;
         Ok(Done { warnings, ..done })

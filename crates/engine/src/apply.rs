@@ -24,7 +24,10 @@ mod sink;
 mod trial;
 
 pub use artifact::check as check_artifact;
+pub use backend::check as check_backend;
+pub use job::check as check_job;
 pub(crate) use purge::FAILURE_MAX;
+pub use sink::check as check_sink;
 
 use std::collections::BTreeMap;
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{BackendSpec, Frequency, Revision, Timestamp};
 
+pub use crate::apply::check_backend as check;
+
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {

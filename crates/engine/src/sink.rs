@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{Revision, SinkSpec, Timestamp};
 
+pub use crate::apply::check_sink as check;
+
 /// A sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sink {

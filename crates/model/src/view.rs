@@ -449,7 +449,7 @@ pub enum Holds {
     Held,
     /// Another node, which has it as long as it needs it or has room.
     Cached,
-    /// Part of it is there.
+    /// Part of it is there, and the rest comes.
     Fetching,
     /// A voter that has nothing of it yet.
     Missing,

@@ -51,6 +51,6 @@ pub trait ArtifactApi: Send + Sync + 'static {
     async fn hold(&self, caller: Caller, ask: HoldArtifact) -> Result<(), ApiError>;
     /// Where nodes are that have all of it.
     async fn holders(&self, caller: Caller, ask: LookForArtifact) -> Result<Vec<Contact>, ApiError>;
-    /// Hundredths of it that are here.
+    /// Hundredths of it that are here; 0 also where the rest is not fetched any more.
     async fn look(&self, caller: Caller, ask: LookForArtifact) -> Result<u32, ApiError>;
 }

@@ -40,16 +40,25 @@ pub enum SubmitPart {
     },
 }
 
+/// See `JobService.Submit`, with `validate_only`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckJob {
+    /// What it would be.
+    pub spec: JobSpec,
+    /// How many items it would have; 0: it is an array, or nobody knows yet.
+    pub items: u32,
+}
+
 /// See `JobService.Submit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
     /// The job.
     pub name: JobName,
-    /// Its number.
+    /// Its number; 0: it was only checked.
     pub id: JobId,
     /// How many subtasks it has.
     pub count: u32,
-    /// When it became visible.
+    /// When it became visible; 0: it was only checked.
     pub revision: Revision,
     /// It was there already, under this request's id.
     pub known: bool,
@@ -183,6 +192,8 @@ pub trait JobApi: Send + Sync + 'static {
         spec: JobSpec,
         parts: Answers<SubmitPart>,
     ) -> Result<Submitted, ApiError>;
+    /// Says whether a job would be taken; nothing is submitted.
+    async fn check(&self, caller: Caller, ask: CheckJob) -> Result<Submitted, ApiError>;
     /// Jobs, the newest first.
     async fn list(&self, caller: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError>;
     /// What was asked for and where it stands.

@@ -18,6 +18,8 @@ pub struct ApplySink {
     pub spec: SinkSpec,
     /// The same id again is answered as the first time.
     pub request: Option<RequestId>,
+    /// Check it, change nothing.
+    pub validate_only: bool,
 }
 
 /// See `SinkService.List`.

@@ -184,6 +184,31 @@ async fn content_that_is_pushed_again_after_its_version_was_deleted_stays() {
 }
 
 #[tokio::test]
+async fn a_blob_is_needed_by_what_runs_by_jobs_and_by_a_voter() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let blob = digest(b"blob");
+    let set = || BTreeSet::from([blob]);
+    assert!(cache.is_needed(&blob), "nobody has said yet what is");
+    cache.receive(blob, 4, 0, Bytes::from_static(b"bl")).await.unwrap();
+    cache.keep(Keep { registered: set(), needed: BTreeSet::new() }).await;
+    assert_eq!(
+        (cache.is_needed(&blob), cache.received(&blob, 4)),
+        (false, 2),
+        "half of it stays, and is all"
+    );
+    cache.keep(Keep { registered: set(), needed: set() }).await;
+    assert!(cache.is_needed(&blob));
+    cache.keep(Keep { registered: set(), needed: BTreeSet::new() }).await;
+    cache.keep_for_jobs(set());
+    assert!(cache.is_needed(&blob));
+    cache.keep_for_jobs(BTreeSet::new());
+    assert!(!cache.is_needed(&blob));
+    cache.keep_as_voter(set()).await;
+    assert!(cache.is_needed(&blob));
+}
+
+#[tokio::test]
 async fn parts_and_files_of_which_nothing_came_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path(), 0).unwrap();

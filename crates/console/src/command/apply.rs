@@ -149,7 +149,7 @@ async fn check(
             Err(Failure::Conflict(std::iter::once(text).chain(texts()).collect::<Vec<_>>().join("\n")))
         }
         Err(failure) => Err(failure),
-        Ok(_) if conflicts.is_empty() => Ok(()),
+        Ok(_) if conflicts.is_empty() => beside.validate(client).await,
         Ok(_) => Err(Failure::Conflict(texts().collect::<Vec<_>>().join("\n"))),
     }
 }

@@ -120,7 +120,10 @@ impl Apply {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         // Whoever is asked next knows it: there is nothing to wait for, here and at the end.
         self.wait.already_so();
-        let ask = async |spec| client.apply_backend(ApplyBackend { spec, request: connect::request() }).await;
+        let ask = async |spec, validate_only| {
+            let ask = ApplyBackend { spec, request: connect::request(), validate_only };
+            client.apply_backend(ask).await
+        };
         several::apply("Backend", &self.files, format, out, spec, ask).await
     }
 }

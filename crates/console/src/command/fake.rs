@@ -80,6 +80,11 @@ pub(super) struct Held {
     pub(super) refused: Option<BucketName>,
     /// How often somebody may look until nothing runs of what is deleted.
     pub(super) lingers: usize,
+    /// Whether there is room for no further backend or sink.
+    pub(super) full: bool,
+    /// Whether each look at a bucket finds what it runs started once more.
+    pub(super) crashes: bool,
+    restarts: u32,
 }
 
 /// The cluster.
@@ -346,9 +351,12 @@ impl BucketApi for Fake {
     }
 
     async fn get(&self, _: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {
-        let held = self.held();
-        let status =
+        let mut held = self.held();
+        let crashed = u32::from(held.crashes);
+        held.restarts += crashed;
+        let mut status =
             held.status(&ask).ok_or_else(|| ApiError::NotFound(format!("there is no bucket {ask}")))?;
+        status.instances.iter_mut().for_each(|instance| instance.restarts = held.restarts);
         Ok(GotBucket { spec: held.buckets[&ask].0.clone(), status })
     }
 

@@ -10,6 +10,7 @@ mod items;
 mod line;
 mod list;
 mod logs;
+mod meant;
 mod order;
 mod plan;
 mod send;

@@ -14,14 +14,14 @@ use crate::output::{Format, Terminal};
 use crate::table::Listing;
 
 /// Registers what these files hold, of one kind alone, whose content `of` finds. With a defect in any of them
-/// nothing is asked for.
+/// nothing is asked for. Of several, each is validated before the first is registered: so `ask` is told.
 pub(super) async fn apply<S: Clone>(
     kind: &str,
     files: &[PathBuf],
     format: Format,
     out: &mut Terminal,
     of: impl Fn(&Document) -> Option<&S>,
-    mut ask: impl AsyncFnMut(S) -> Result<Done, ApiError>,
+    mut ask: impl AsyncFnMut(S, bool) -> Result<Done, ApiError>,
 ) -> Result<Exit, Failure> {
     let mut written = documents::read(out, files);
     written.only(&[kind]);
@@ -29,11 +29,17 @@ pub(super) async fn apply<S: Clone>(
     if !written.defects.is_empty() {
         return Err(Failure::Defects(written.defects));
     }
+    let specs: Vec<(&Document, &S)> =
+        written.documents().filter_map(|(_, document)| Some((document, of(document)?))).collect();
+    if specs.len() > 1 {
+        for (_, spec) in &specs {
+            ask((*spec).clone(), true).await?;
+        }
+    }
     let mut listing = Listing::new(format);
     let ended = async {
-        for (_, document) in written.documents() {
-            let Some(spec) = of(document) else { continue };
-            let done = ask(spec.clone()).await?;
+        for (document, spec) in specs {
+            let done = ask(spec.clone(), false).await?;
             let label = document.label();
             let name = label.split_once(' ').map_or("", |(_, name)| name);
             applied(kind, name, &done, out, &mut listing)?;

@@ -361,6 +361,12 @@ async fn waiting_ends_as_the_bucket_does() {
         assert_eq!(talk.contains(state.as_str()), exit != Exit::Done, "{talk}");
         assert_eq!(bench.ran("apply -f all.yaml").await.0, Exit::Done);
     }
+    bench.cluster.held().state = Some(BucketState::Running);
+    bench.cluster.held().crashes = true;
+    let (ended, _, talk) = bench.ran("apply -f all.yaml --wait --timeout 500ms").await;
+    assert_eq!(ended, Exit::TimedOut, "whenever it is looked at it runs: {talk}");
+    assert!(talk.contains("/b/0 is running") && talk.contains("it was started again"), "{talk}");
+    bench.cluster.held().crashes = false;
     assert_eq!(bench.ran("bucket suspend /b/0 --wait --timeout 5s").await.0, Exit::Done);
     bench.cluster.held().lingers = usize::MAX;
     let (ended, _, talk) = bench.ran("bucket delete /b/0 --yes --wait --timeout 200ms").await;

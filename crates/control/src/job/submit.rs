@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use sheaf_engine::job::submit::Digest;
+use sheaf_engine::job::submit::{Digest, check};
 use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, State, SubmitAll};
 use sheaf_model::document::job_module_defects;
 use sheaf_model::{Item, JobId, JobSpec, ModuleRef, Revision, Subtasks};
-use sheaf_wire::job::{SubmitPart, Submitted};
+use sheaf_wire::job::{CheckJob, SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
@@ -78,6 +78,22 @@ impl Control {
             )));
         }
         self.submitted(&spec, &stands, before)
+    }
+
+    /// Whether a job would be taken, as far as its spec and the number of its items tell.
+    pub(super) fn check_job(&self, ask: &CheckJob) -> Result<Submitted, ApiError> {
+        let CheckJob { spec, items } = ask;
+        self.check_module(spec)?;
+        let most = self.changeable().jobs.max_subtasks;
+        let member = self.member()?;
+        let state = member.replica.state();
+        let known = check(&state, spec, *items, most).map_err(refused)?;
+        let count = match spec.subtasks {
+            Subtasks::Array(range) => u32::try_from(range.count()).unwrap_or(u32::MAX),
+            Subtasks::Items => *items,
+        };
+        let (name, warnings) = (spec.name.clone(), lacks(&spec.module, &state));
+        Ok(Submitted { name, id: JobId(0), count, revision: Revision(0), known, warnings })
     }
 
     /// Refuses what a module asks for that subtasks do not get. Looked at here only: what the log holds is not refused by
@@ -166,5 +182,67 @@ async fn expect_done(parts: &mut Answers<SubmitPart>) -> Result<(), ApiError> {
         }
         Some(Err(error)) => Err(error),
         None => Err(ApiError::Precondition("the submit broke off before its end".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{
+        ArrayRange, BackendName, BackendSpec, JobName, ModuleName, ModuleSpec, ModuleVersion, Runtime,
+    };
+    use sheaf_wire::backend::{ApplyBackend, BackendApi};
+    use sheaf_wire::cluster::Apply;
+    use sheaf_wire::{Done, job::JobApi};
+
+    use super::*;
+    use crate::propose::tests::{One, Still};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_only_validated_is_not_there_afterwards() {
+        let one = One::formed().await;
+        let control = one.control(Arc::new(Still));
+        let who = || Caller::local("test");
+        let module = ModuleSpec::new(
+            ModuleName::new("m").expect("a name"),
+            ModuleVersion::new("1").expect("a version"),
+            Runtime::Exec,
+        );
+        let ask = Apply { modules: vec![module], ..Apply::default() };
+        control.apply_documents(&who(), ask).await.expect("applied");
+
+        let vito = async |validate_only| {
+            let spec = BackendSpec::new(BackendName::new("vito").expect("a name"));
+            let ask = ApplyBackend { spec, request: None, validate_only };
+            BackendApi::apply(&control, who(), ask).await.expect("a good one")
+        };
+        let spec = |module: &str, subtasks| {
+            let name = JobName::new("ndvi").expect("a name");
+            let mut spec = JobSpec::new(name, ModuleRef::parse(module).expect("a module"), subtasks);
+            spec.backends = vec![BackendName::new("vito").expect("a name")];
+            spec
+        };
+        let check = async |spec, items| {
+            let answer = JobApi::check(&control, who(), CheckJob { spec, items }).await;
+            answer.map_err(|error| error.to_string())
+        };
+        let array = Subtasks::Array(ArrayRange { first: 0, last: 9, step: 1 });
+
+        let before = one.member.replica.state().revision;
+        assert_eq!(vito(true).await, Done::default());
+        let said = check(spec("m", array), 0).await.expect_err("it names what is not there");
+        assert!(said.contains("Job ndvi: backends[0]: there is no backend vito"), "{said}");
+        assert_eq!(one.member.replica.state().revision, before);
+
+        let done = vito(false).await;
+        let again = vito(true).await;
+        assert_eq!((again.revision, again.unchanged), (done.revision, true));
+        let taken = check(spec("m", array), 0).await.expect("it is good");
+        assert_eq!((taken.count, taken.id, taken.known), (10, JobId(0), false));
+        let said = check(spec("none", array), 0).await.expect_err("there is no such module");
+        assert!(said.contains("there is no module none"), "{said}");
+        let said = check(spec("m", Subtasks::Items), u32::MAX).await.expect_err("too many");
+        assert!(said.contains("there are 4294967295 items, and a job may have"), "{said}");
+        assert_eq!(one.member.replica.state().revision, done.revision);
+        assert!(one.member.replica.state().jobs.is_empty());
     }
 }

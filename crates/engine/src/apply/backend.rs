@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sheaf_model::{BackendName, BackendSpec, Span, Timestamp};
+use sheaf_model::{BackendName, BackendSpec, Revision, Span, Timestamp};
 
 use super::{Line, Transaction};
 use crate::backend::{Backend, Opened};
@@ -18,18 +18,24 @@ const PAUSE_MAX: Span = Span::seconds(3600);
 /// Names shown in a refusal.
 const SHOWN: usize = 10;
 
+/// Whether a backend could be registered; since which revision it is so already, if it is.
+pub fn check(state: &State, spec: &BackendSpec) -> Result<Option<Revision>, Refusal> {
+    match state.backends.get(&spec.name) {
+        Some(known) => Ok((*known.spec == *spec).then_some(known.revision)),
+        None if state.backends.len() >= BACKENDS_MAX => {
+            Err(Refusal::Exhausted(format!("there are {BACKENDS_MAX} backends already, which is the most")))
+        }
+        None => Ok(None),
+    }
+}
+
 impl Transaction<'_> {
     /// What is registered anew keeps how it stands.
     pub(super) fn put_backend(&mut self, spec: &Arc<BackendSpec>) -> Result<Reply, Refusal> {
+        if let Some(revision) = check(self.state, spec)? {
+            return Ok(Reply::Unchanged(revision));
+        }
         let former = self.state.backends.get(&spec.name);
-        if former.is_some_and(|former| former.spec == *spec) {
-            return Ok(Reply::Unchanged(former.map_or(self.revision, |former| former.revision)));
-        }
-        if former.is_none() && self.state.backends.len() >= BACKENDS_MAX {
-            return Err(Refusal::Exhausted(format!(
-                "there are {BACKENDS_MAX} backends already, which is the most"
-            )));
-        }
         let backend = Backend {
             spec: spec.clone(),
             revision: self.revision,

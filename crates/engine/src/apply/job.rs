@@ -5,6 +5,8 @@ mod result;
 mod submit;
 mod verb;
 
+pub use submit::check;
+
 use std::sync::Arc;
 
 use sheaf_model::{JobId, JobState};

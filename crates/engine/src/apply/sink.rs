@@ -2,15 +2,27 @@
 
 use std::sync::Arc;
 
-use sheaf_model::{SINKS_MAX, SinkName, SinkSpec};
+use sheaf_model::{Revision, SINKS_MAX, SinkName, SinkSpec};
 
 use super::{Line, Transaction};
 use crate::change::Change;
 use crate::command::{RecordSink, Refusal, Reply, SinkCommand, SinkOutcome};
 use crate::sink::{Sink, SinkFailing};
+use crate::state::State;
 
 /// Characters kept of why a delivery failed.
 const WHY_MAX: usize = 500;
+
+/// Whether a sink could be registered; since which revision it is so already, if it is.
+pub fn check(state: &State, spec: &SinkSpec) -> Result<Option<Revision>, Refusal> {
+    match state.sinks.get(&spec.name) {
+        Some(known) => Ok((*known.spec == *spec).then_some(known.revision)),
+        None if state.sinks.len() >= SINKS_MAX => {
+            Err(Refusal::Exhausted(format!("there are {SINKS_MAX} sinks already, which is the most")))
+        }
+        None => Ok(None),
+    }
+}
 
 impl Transaction<'_> {
     pub(super) fn run_of_sinks(&mut self, command: &SinkCommand) -> Result<Reply, Refusal> {
@@ -23,15 +35,10 @@ impl Transaction<'_> {
 
     /// What is registered anew keeps its cursor and how it stands.
     fn put_sink(&mut self, spec: &Arc<SinkSpec>) -> Result<Reply, Refusal> {
+        if let Some(revision) = check(self.state, spec)? {
+            return Ok(Reply::Unchanged(revision));
+        }
         let former = self.state.sinks.get(&spec.name).cloned();
-        if let Some(former) = former.as_ref().filter(|former| former.spec == *spec) {
-            return Ok(Reply::Unchanged(former.revision));
-        }
-        if former.is_none() && self.state.sinks.len() >= SINKS_MAX {
-            return Err(Refusal::Exhausted(format!(
-                "there are {SINKS_MAX} sinks already, which is the most"
-            )));
-        }
         let (spec, revision, at) = (spec.clone(), self.revision, self.proposal.at);
         let word = |spec: &SinkSpec| if spec.suspended { "suspended" } else { "active" };
         let line = Line::new("sink.applied", &spec.name);

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::fingerprint::{FNV_BASIS, fnv};
 use sheaf_model::{Item, JobId, JobSpec, Timestamp};
 
+pub use crate::apply::check_job as check;
+
 /// A hash of items in their order, whatever chunks they come in: tells whether a repeated submit is the same one. No
 /// protection against who wants two to be alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,8 @@ pub(super) fn backend_name(text: &str) -> Result<BackendName, ApiError> {
 pub(super) fn apply(message: v1::ApplyBackendRequest, caller: &Caller) -> Result<ApplyBackend, ApiError> {
     let request = caller.request_id(message.request_id)?;
     let missing = || ApiError::invalid("backend", "missing", "a BackendSpec");
-    Ok(ApplyBackend { spec: spec(message.backend.ok_or_else(missing)?)?, request })
+    let validate_only = message.validate_only;
+    Ok(ApplyBackend { spec: spec(message.backend.ok_or_else(missing)?)?, request, validate_only })
 }
 
 /// With everything that is wrong with it.
@@ -69,7 +70,7 @@ impl From<BackendSpec> for v1::BackendSpec {
 impl From<ApplyBackend> for v1::ApplyBackendRequest {
     fn from(ask: ApplyBackend) -> Self {
         let request_id = ask.request.map(|id| id.0).unwrap_or_default();
-        Self { backend: Some(ask.spec.into()), request_id }
+        Self { backend: Some(ask.spec.into()), request_id, validate_only: ask.validate_only }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The client side of `sheaf.v1.JobService`.
 
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{JobName, JobSpec, RequestId};
 use tonic::transport::Channel;
 
 use super::{
-    CancelSubtasks, ExplainJob, GotJob, JobLogs, ListJobs, ListSubtasks, OnJob, Reprioritize, RetrySubtasks,
-    SubmitPart, Submitted, Touched, submit,
+    CancelSubtasks, CheckJob, ExplainJob, GotJob, JobLogs, ListJobs, ListSubtasks, OnJob, Reprioritize,
+    RetrySubtasks, SubmitPart, Submitted, Touched, submit,
 };
 use crate::call::Outgoing;
 use crate::error::from_status;
@@ -30,6 +31,15 @@ impl Client {
             let request = self.change(Outgoing(submit::write(spec, parts)), id.as_ref());
             let answer = self.jobs().submit(request).await;
             answer.map_err(|status| from_status(self.address(), &status))?.into_inner().try_into()
+        })
+    }
+
+    /// Whether a job would be taken; nothing is submitted.
+    pub fn check_job(&self, ask: CheckJob) -> Asking<'_, Submitted> {
+        Box::pin(async move {
+            let message = futures::stream::iter([submit::check(ask)]);
+            let request = self.request(Outgoing(message.boxed()));
+            self.unary(request, async |request| self.jobs().submit(request).await).await?.try_into()
         })
     }
 

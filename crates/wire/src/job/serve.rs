@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sheaf_model::RequestId;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::submit::Asked;
 use super::{JobApi, convert, spec, submit};
 use crate::Caller;
 use crate::call::{self, Messages};
@@ -30,9 +31,13 @@ impl JobService for Serve {
         let long = call::wants_all(&request);
         let answer = async {
             let caller = Caller::of(&request)?;
-            let (spec, parts) = submit::read(request.into_inner(), &caller).await?;
-            let caller = named(caller, spec.request_id.clone());
-            self.0.submit(caller, spec, parts).await
+            match submit::read(request.into_inner(), &caller).await? {
+                Asked::Submit(spec, parts) => {
+                    let caller = named(caller, spec.request_id.clone());
+                    self.0.submit(caller, spec, parts).await
+                }
+                Asked::Check(ask) => self.0.check(caller, ask).await,
+            }
         };
         match answer.await {
             Ok(submitted) => Ok(Response::new(submitted.into())),

@@ -6,18 +6,26 @@ use serde_json::Value;
 use sheaf_model::{Item, JobSpec, Json, Subtasks};
 use tonic::{Code, Status, Streaming};
 
-use super::{CHUNK_MAX, SubmitPart, size, spec};
+use super::{CHUNK_MAX, CheckJob, SubmitPart, size, spec};
 use crate::proto::v1;
 use crate::proto::v1::submit_job_request::Part;
 use crate::{Answers, ApiError, Caller};
 
-/// Reads the spec; the rest is read as it is asked for.
+/// What a stream asks for.
+pub(super) enum Asked {
+    /// A submit; the parts are read as they are asked for.
+    Submit(JobSpec, Answers<SubmitPart>),
+    /// Whether it would be taken.
+    Check(CheckJob),
+}
+
+/// Reads the spec, and what becomes of it.
 pub(super) async fn read(
     mut messages: Streaming<v1::SubmitJobRequest>,
     caller: &Caller,
-) -> Result<(JobSpec, Answers<SubmitPart>), ApiError> {
-    let message = messages.message().await.map_err(|status| broken(&status))?;
-    let first = message.and_then(|message| message.part);
+) -> Result<Asked, ApiError> {
+    let message = messages.message().await.map_err(|status| broken(&status))?.unwrap_or_default();
+    let v1::SubmitJobRequest { part: first, validate_only, items_count: items } = message;
     let Some(Part::Job(job)) = first else {
         let problem = match first {
             None => "missing",
@@ -26,12 +34,15 @@ pub(super) async fn read(
         return Err(ApiError::invalid("job", problem, "a JobSpec in the first message"));
     };
     let spec = spec::read(job, caller)?;
+    if validate_only {
+        return Ok(Asked::Check(CheckJob { spec, items }));
+    }
     let reading = Reading { messages, expected: expected(&spec), items: 0, over: false };
     let parts = futures::stream::unfold(reading, |mut reading| async move {
         let part = reading.next().await?;
         Some((part, reading))
     });
-    Ok((spec, parts.boxed()))
+    Ok(Asked::Submit(spec, parts.boxed()))
 }
 
 /// How many subtasks an array has.
@@ -157,7 +168,7 @@ pub(super) fn write(
     spec: JobSpec,
     parts: BoxStream<'static, SubmitPart>,
 ) -> BoxStream<'static, v1::SubmitJobRequest> {
-    let message = |part| v1::SubmitJobRequest { part: Some(part) };
+    let message = |part| v1::SubmitJobRequest { part: Some(part), ..Default::default() };
     let first = futures::stream::iter([message(Part::Job(spec::write(spec)))]);
     let rest = parts.map(move |part| {
         message(match part {
@@ -172,4 +183,10 @@ pub(super) fn write(
         })
     });
     first.chain(rest).boxed()
+}
+
+/// The one message of a check.
+pub(super) fn check(ask: CheckJob) -> v1::SubmitJobRequest {
+    let part = Some(Part::Job(spec::write(ask.spec)));
+    v1::SubmitJobRequest { part, validate_only: true, items_count: ask.items }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 
 use super::{
-    CHUNK_MAX, CancelSubtasks, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob,
+    CHUNK_MAX, CancelSubtasks, CheckJob, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob,
     Reprioritize, RetrySubtasks, SubmitPart, Submitted, Touched,
 };
 use crate::logs::{LogLine, LogStream};
@@ -89,6 +89,18 @@ impl JobApi for Fake {
             Some(Err(error)) => Err(error),
             other => panic!("the last part is {other:?}"),
         }
+    }
+
+    async fn check(&self, caller: Caller, ask: CheckJob) -> Result<Submitted, ApiError> {
+        self.callers.lock().unwrap().push(caller);
+        Ok(Submitted {
+            name: ask.spec.name,
+            id: JobId(0),
+            count: ask.items,
+            revision: Revision(0),
+            known: false,
+            warnings: vec![format!("{:?}", ask.spec.subtasks)],
+        })
     }
 
     async fn list(&self, _: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {
@@ -247,6 +259,20 @@ async fn a_submit_arrives_as_sent() {
     assert_eq!(callers[0].deadline, None, "it takes as long as it takes");
 }
 
+#[tokio::test]
+async fn a_check_submits_nothing_wherever_it_is_answered() {
+    let node = running().await;
+    let other = routed(To(node.address.clone())).await;
+    for client in [&node.client, &other.client] {
+        let answer = client.check_job(CheckJob { spec: spec(Subtasks::Items), items: 7 }).await.unwrap();
+        assert_eq!((answer.name, answer.count, answer.known), (name(), 7, false));
+        assert_eq!((answer.id, answer.revision), (JobId(0), Revision(0)));
+        assert_eq!(answer.warnings, ["Items"]);
+    }
+    assert!(node.fake.submits.lock().unwrap().is_empty());
+    assert_eq!((node.fake.callers.lock().unwrap().len(), other.fake.callers.lock().unwrap().len()), (2, 0));
+}
+
 /// Everything is answered by the node at this address.
 struct To(String);
 
@@ -363,7 +389,8 @@ async fn refused(sent: Vec<Option<Part>>) -> String {
     let node = running().await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
     let mut client = JobServiceClient::new(channel.connect().await.unwrap());
-    let sent = sent.into_iter().map(|part| v1::SubmitJobRequest { part }).collect::<Vec<_>>();
+    let sent =
+        sent.into_iter().map(|part| v1::SubmitJobRequest { part, ..Default::default() }).collect::<Vec<_>>();
     let status = client.submit(futures::stream::iter(sent)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     status.message().to_owned()

@@ -21,7 +21,8 @@ pub(super) fn sink_name(text: &str) -> Result<SinkName, ApiError> {
 pub(super) fn apply(message: v1::ApplySinkRequest, caller: &Caller) -> Result<ApplySink, ApiError> {
     let request = caller.request_id(message.request_id)?;
     let missing = || ApiError::invalid("sink", "missing", "a SinkSpec");
-    Ok(ApplySink { spec: spec(message.sink.ok_or_else(missing)?)?, request })
+    let validate_only = message.validate_only;
+    Ok(ApplySink { spec: spec(message.sink.ok_or_else(missing)?)?, request, validate_only })
 }
 
 /// With everything that is wrong with it.
@@ -137,7 +138,7 @@ fn target(target: SinkTarget) -> Target {
 impl From<ApplySink> for v1::ApplySinkRequest {
     fn from(ask: ApplySink) -> Self {
         let request_id = ask.request.map(|id| id.0).unwrap_or_default();
-        Self { sink: Some(ask.spec.into()), request_id }
+        Self { sink: Some(ask.spec.into()), request_id, validate_only: ask.validate_only }
     }
 }
 

@@ -43,9 +43,23 @@ impl Beside {
     /// Asks the cluster what is wrong with them, given what comes before them.
     pub(super) async fn check(&mut self, written: &Written, client: &Client) -> Result<Found, Failure> {
         let modules: Vec<&ModuleSpec> = written.sources.iter().flat_map(Source::modules).collect();
-        let backends: Vec<&BackendName> = self.backends.iter().map(|spec| &spec.name).collect();
+        let defective: Vec<BackendName> =
+            written.defective("Backend").filter_map(|name| BackendName::new(name).ok()).collect();
+        let backends: Vec<&BackendName> =
+            self.backends.iter().map(|spec| &spec.name).chain(&defective).collect();
         let along = Along { modules: &modules, backends: &backends, jobs: &[] };
         self.jobs.check(client, &along).await
+    }
+
+    /// Asks whether the cluster would take the backends and sinks, with which nothing is wrong.
+    pub(super) async fn validate(&self, client: &Client) -> Result<(), Failure> {
+        for spec in self.backends.iter().cloned() {
+            client.apply_backend(ApplyBackend { spec, request: None, validate_only: true }).await?;
+        }
+        for spec in self.sinks.iter().cloned() {
+            client.apply_sink(ApplySink { spec, request: None, validate_only: true }).await?;
+        }
+        Ok(())
     }
 
     /// Applies them, prints what became of each, and adds the jobs to `jobs`.
@@ -58,12 +72,14 @@ impl Beside {
     ) -> Result<(), Failure> {
         for spec in self.backends {
             let name = spec.name.to_string();
-            let done = client.apply_backend(ApplyBackend { spec, request: connect::request() }).await?;
+            let ask = ApplyBackend { spec, request: connect::request(), validate_only: false };
+            let done = client.apply_backend(ask).await?;
             applied("Backend", &name, &done, out, listing)?;
         }
         for spec in self.sinks {
             let name = spec.name.to_string();
-            let done = client.apply_sink(ApplySink { spec, request: connect::request() }).await?;
+            let ask = ApplySink { spec, request: connect::request(), validate_only: false };
+            let done = client.apply_sink(ask).await?;
             applied("Sink", &name, &done, out, listing)?;
         }
         self.jobs.submit(client, out, listing, jobs).await

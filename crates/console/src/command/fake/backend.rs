@@ -27,6 +27,12 @@ fn row(spec: &BackendSpec) -> BackendRow {
 impl BackendApi for Fake {
     async fn apply(&self, caller: Caller, ask: ApplyBackend) -> Result<Done, ApiError> {
         let unchanged = self.held().backends.contains(&ask.spec);
+        if self.held().full && !unchanged {
+            return Err(ApiError::Exhausted("there are too many backends".to_owned()));
+        }
+        if ask.validate_only {
+            return Ok(Done { unchanged, ..Done::default() });
+        }
         let revision = Revision(self.change(&caller, ask.request));
         let mut held = self.held();
         held.backends.retain(|known| known.name != ask.spec.name);

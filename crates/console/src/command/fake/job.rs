@@ -2,10 +2,10 @@
 
 use futures::StreamExt as _;
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
-use sheaf_model::{Item, JobId, JobName, JobSpec, JobState, Revision, Timestamp};
+use sheaf_model::{Item, JobId, JobName, JobSpec, JobState, Revision, Subtasks, Timestamp};
 use sheaf_wire::job::{
-    CancelSubtasks, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob, Reprioritize,
-    RetrySubtasks, SubmitPart, Submitted, Touched,
+    CancelSubtasks, CheckJob, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob,
+    Reprioritize, RetrySubtasks, SubmitPart, Submitted, Touched,
 };
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
@@ -75,6 +75,19 @@ impl JobApi for Fake {
         }
         let (id, revision) = (JobId(revision), Revision(revision));
         Ok(Submitted { name, id, count, revision, known, warnings: Vec::new() })
+    }
+
+    async fn check(&self, _: Caller, CheckJob { spec, items }: CheckJob) -> Result<Submitted, ApiError> {
+        let count = match spec.subtasks {
+            Subtasks::Array(range) => range.count() as u32,
+            Subtasks::Items => items,
+        };
+        if count as usize > ITEMS_MAX {
+            let problem = format!("there are {count}, and a job may have {ITEMS_MAX}");
+            return Err(ApiError::invalid("subtasks", problem, "several jobs"));
+        }
+        let (id, revision) = (JobId(0), Revision(0));
+        Ok(Submitted { name: spec.name, id, count, revision, known: false, warnings: Vec::new() })
     }
 
     async fn list(&self, _: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {

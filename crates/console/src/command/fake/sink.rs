@@ -34,6 +34,12 @@ fn row(spec: &SinkSpec) -> SinkRow {
 impl SinkApi for Fake {
     async fn apply(&self, caller: Caller, ask: ApplySink) -> Result<Done, ApiError> {
         let unchanged = self.held().sinks.contains(&ask.spec);
+        if self.held().full && !unchanged {
+            return Err(ApiError::Exhausted("there are too many sinks".to_owned()));
+        }
+        if ask.validate_only {
+            return Ok(Done { unchanged, ..Done::default() });
+        }
         let revision = Revision(self.change(&caller, ask.request));
         let mut held = self.held();
         held.sinks.retain(|known| known.name != ask.spec.name);

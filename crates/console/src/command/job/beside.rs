@@ -5,10 +5,10 @@ use sheaf_model::{Defect, JobName, JobSpec, Revision, Subtasks};
 use sheaf_wire::job::GotJob;
 use sheaf_wire::{ApiError, Client};
 
-use super::plan::{Along, named};
+use super::plan::{Along, judged};
 use super::submit::{Prepared, prepared};
 use crate::command::apply::{OutcomeRow, warn};
-use crate::documents::Written;
+use crate::documents::{Source, Written};
 use crate::exit::Failure;
 use crate::output::Terminal;
 use crate::table::Listing;
@@ -28,12 +28,17 @@ pub(crate) struct Jobs {
     new: Vec<Prepared>,
     /// Those that are there already as they are asked for.
     known: Vec<(JobName, Revision)>,
+    /// What all of them are called, also those that are left out for what is wrong with them: others may come after these.
+    names: Vec<JobName>,
 }
 
 impl Jobs {
     /// Those among these documents. What is wrong with them or their items is a defect more.
     pub(crate) fn among(written: &mut Written) -> Self {
-        Self { new: prepared(written), known: Vec::new() }
+        let new = prepared(written);
+        let read = written.sources.iter().flat_map(Source::jobs).map(|job| job.spec.name.clone());
+        let defective = written.defective("Job").filter_map(|name| JobName::new(name).ok());
+        Self { new, known: Vec::new(), names: read.chain(defective).collect() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,9 +48,8 @@ impl Jobs {
     /// Asks what of them is there already, and whether everything is there that the others name; `along` comes along with them.
     pub(crate) async fn check(&mut self, client: &Client, along: &Along<'_>) -> Result<Found, Failure> {
         let mut found = Found::default();
-        let names: Vec<JobName> = self.new.iter().map(|job| job.spec.name.clone()).collect();
         let mut new = Vec::new();
-        for (place, job) in std::mem::take(&mut self.new).into_iter().enumerate() {
+        for job in std::mem::take(&mut self.new) {
             match client.job(&job.spec.name).await {
                 Ok(known) => match difference(&job, &known) {
                     None => self.known.push((job.spec.name, Revision(known.status.revision))),
@@ -56,9 +60,8 @@ impl Jobs {
                     }
                 },
                 Err(ApiError::NotFound(_)) => {
-                    let along = Along { jobs: &names[..place], ..*along };
-                    let (_, wrong) = named(client, &job.spec, &along).await?;
-                    found.defects.extend(wrong.into_iter().map(|defect| job.defect(defect)));
+                    let along = Along { jobs: &self.names, ..*along };
+                    found.defects.extend(judged(client, &job, &along).await?);
                     new.push(job);
                 }
                 Err(error) => return Err(error.into()),

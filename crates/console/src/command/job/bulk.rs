@@ -7,6 +7,7 @@ use sheaf_model::{JobName, Selector, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::job::{CancelSubtasks, Reprioritize as Ask, RetrySubtasks, Touched};
 
+use super::meant::meant;
 use super::{SELECTORS, job_name, selector, wait};
 use crate::command::apply::warn;
 use crate::connect;
@@ -18,7 +19,7 @@ use crate::table::{Column, Listed, Listing};
 /// Which subtasks of which job a change is about.
 #[derive(Args, Debug)]
 struct About {
-    /// The job's name
+    /// The job's name, its id or the unique beginning of that
     #[arg(value_parser = job_name)]
     name: JobName,
     /// Only these: 7, 1-10, 1-10:2, failed, last, or several with commas between
@@ -40,6 +41,11 @@ impl About {
             }
             false => Ok(()),
         }
+    }
+
+    /// The same of the job that is meant by its name.
+    async fn of_job(self, client: &Client) -> Result<Self, Failure> {
+        Ok(Self { name: meant(client, self.name).await?, ..self })
     }
 
     fn print(
@@ -102,6 +108,7 @@ impl Cancel {
             let remedy = "leave SELECTOR and --where out, or --wait";
             return Err(Failure::usage("--wait is for the job as a whole", remedy));
         }
+        let about = about.of_job(client).await?;
         let ask = CancelSubtasks {
             job: about.name.clone(),
             selector: about.selector.clone(),
@@ -147,6 +154,7 @@ impl Retry {
     ) -> Result<Exit, Failure> {
         let Self { about, wait } = self;
         about.can_be_waited_for(wait)?;
+        let about = about.of_job(client).await?;
         let ask = RetrySubtasks {
             job: about.name.clone(),
             selector: about.selector.clone(),
@@ -191,6 +199,7 @@ impl Reprioritize {
     ) -> Result<Exit, Failure> {
         let Self { about, priority, wait } = self;
         about.can_be_waited_for(wait)?;
+        let about = about.of_job(client).await?;
         let ask = Ask {
             job: about.name.clone(),
             selector: about.selector.clone(),

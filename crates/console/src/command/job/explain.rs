@@ -8,6 +8,7 @@ use sheaf_wire::job::ExplainJob;
 
 use super::job_name;
 use super::line::about;
+use super::meant::meant;
 use crate::command::bucket::reasons;
 use crate::command::namesakes;
 use crate::exit::{Exit, Failure};
@@ -28,7 +29,7 @@ Examples:
   sheaf job explain ndvi-2024 4711
   sheaf job explain ndvi-2024 -o name      # the nodes where it may run")]
 pub struct Explain {
-    /// The job's name
+    /// The job's name, its id or the unique beginning of that
     #[arg(value_parser = job_name)]
     name: JobName,
     /// One subtask, by its number from 0; without it the job as a whole
@@ -43,7 +44,8 @@ impl Explain {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let explanation = client.explain_job(ExplainJob { job: self.name, subtask: self.subtask }).await?;
+        let job = meant(client, self.name).await?;
+        let explanation = client.explain_job(ExplainJob { job, subtask: self.subtask }).await?;
         match format {
             Format::Table | Format::Wide => print(out, format, &explanation)?,
             Format::Json => out.json(&table::json(&explanation))?,

@@ -7,6 +7,7 @@ use sheaf_wire::Client;
 use sheaf_wire::job::JobLogs;
 
 use super::job_name;
+use super::meant::meant;
 use crate::command::logs::print;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -22,7 +23,7 @@ Examples:
   sheaf job logs ndvi-2024 4711 --attempt 1 --tail 20
   sheaf job logs ndvi-2024 4711 -f")]
 pub struct Logs {
-    /// The job's name
+    /// The job's name, its id or the unique beginning of that
     #[arg(value_parser = job_name)]
     name: JobName,
     /// The subtask's number, from 0
@@ -47,6 +48,7 @@ impl Logs {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let Self { name, subtask, attempt, follow, tail } = self;
+        let name = meant(client, name).await?;
         let ask = JobLogs { job: name.clone(), subtask, attempt: attempt.unwrap_or_default(), follow, tail };
         let lines = or_interrupted(async {
             let mut answers = client.job_logs(ask).await?;

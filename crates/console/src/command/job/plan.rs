@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use sheaf_model::document::{job_module_defects, module_for_buckets};
-use sheaf_model::{BackendName, Defect, JobName, JobSpec, ModuleRef, ModuleSpec, Timestamp};
+use sheaf_model::{BackendName, Defect, JobName, JobSpec, ModuleRef, ModuleSpec, Subtasks, Timestamp};
+use sheaf_wire::job::CheckJob;
 use sheaf_wire::{ApiError, Client};
 
 use super::submit::{Prepared, prepare};
@@ -17,9 +18,9 @@ use crate::text;
 /// `sheaf job plan`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Reads the documents and every file of items, asks whether the module, the backends and the jobs of `after` exist and whether
-the name is free, and tells everything that is wrong. Exits with 10 when something would be submitted, with 0 when all of it is there
-already. Whether dependencies go round in a circle is only seen at submit.
+Reads the documents and every file of items, asks whether the module, the backends and the jobs of `after` exist, whether the
+name is free and whether the cluster would take it, and tells everything that is wrong. Exits with 10 when something would be
+submitted, with 0 when all of it is there already. Whether dependencies go round in a circle is only seen at submit.
 
 Examples:
   sheaf job plan -f ndvi.yaml
@@ -56,6 +57,9 @@ pub(super) async fn show(
         let along = Along { jobs: &names[..place], ..Along::default() };
         let (module, mut wrong) = named(client, &job.spec, &along).await?;
         let known = is_known(client, &job.spec, &mut wrong).await?;
+        if wrong.is_empty() && !known {
+            wrong = refused(client, &job, &along).await?;
+        }
         defects.extend(wrong.into_iter().map(|defect| job.defect(defect)));
         rows.push(PlanRow {
             name: job.spec.name.to_string(),
@@ -90,11 +94,7 @@ pub(crate) struct Along<'a> {
 }
 
 /// Asks whether what a job names is there: the module with the version that it would have, and what is wrong.
-pub(super) async fn named(
-    client: &Client,
-    spec: &JobSpec,
-    along: &Along<'_>,
-) -> Result<(String, Vec<Defect>), Failure> {
+async fn named(client: &Client, spec: &JobSpec, along: &Along<'_>) -> Result<(String, Vec<Defect>), Failure> {
     let mut wrong = Vec::new();
     let module = module(client, spec, along.modules, &mut wrong).await?;
     for (index, name) in spec.backends.iter().enumerate() {
@@ -115,6 +115,54 @@ pub(super) async fn named(
         }
     }
     Ok((module, wrong))
+}
+
+/// What is wrong with each of several jobs, before the first of them is submitted. What is there already is not looked at.
+pub(super) async fn check(client: &Client, jobs: &[Prepared]) -> Result<(), Failure> {
+    let names: Vec<JobName> = jobs.iter().map(|job| job.spec.name.clone()).collect();
+    let along = Along { jobs: &names, ..Along::default() };
+    let mut defects = Vec::new();
+    for job in jobs {
+        match client.job(&job.spec.name).await {
+            Ok(_) => {}
+            Err(ApiError::NotFound(_)) => defects.extend(judged(client, job, &along).await?),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if defects.is_empty() { Ok(()) } else { Err(Failure::Defects(defects)) }
+}
+
+/// What is wrong with a job that is not there yet: first what it names that is not there, else what the cluster refuses it for.
+pub(super) async fn judged(
+    client: &Client,
+    job: &Prepared,
+    along: &Along<'_>,
+) -> Result<Vec<Defect>, Failure> {
+    let (_, mut wrong) = named(client, &job.spec, along).await?;
+    if wrong.is_empty() {
+        wrong = refused(client, job, along).await?;
+    }
+    Ok(wrong.into_iter().map(|defect| job.defect(defect)).collect())
+}
+
+/// Why the cluster would not take a job. It does not know what comes along, and is asked about the rest.
+async fn refused(client: &Client, job: &Prepared, along: &Along<'_>) -> Result<Vec<Defect>, Failure> {
+    let mut spec = JobSpec { request_id: None, ..job.spec.clone() };
+    if along.modules.iter().any(|module| module.name == spec.module.name) {
+        return Ok(Vec::new());
+    }
+    spec.backends.retain(|name| !along.backends.contains(&name));
+    spec.after.retain(|name| !along.jobs.contains(name));
+    let items = match spec.subtasks {
+        Subtasks::Array(_) => 0,
+        Subtasks::Items => job.count.unwrap_or(0),
+    };
+    match client.check_job(CheckJob { spec, items }).await {
+        Ok(_) => Ok(Vec::new()),
+        // An earlier version takes it for a submit that broke off before its end, of which nothing comes.
+        Err(ApiError::Invalid(defects)) => Ok(defects.into_iter().filter(|it| it.path != "done").collect()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The module with the version that it would have: of what is registered and what comes along, the newest that is meant.

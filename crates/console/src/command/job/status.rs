@@ -8,6 +8,7 @@ use sheaf_wire::Client;
 use sheaf_wire::job::GotJob;
 
 use super::line::{about, counted, pace};
+use super::meant::meant;
 use super::{job_name, list};
 use crate::command::page::Printed;
 use crate::exit::{Exit, Failure};
@@ -26,7 +27,7 @@ Examples:
   sheaf job status ndvi-2024 -o json
   sheaf job status ndvi-2024 -o yaml > ndvi.yaml")]
 pub struct Status {
-    /// The job's name; without it all are listed
+    /// The job's name, its id or the unique beginning of that; without it all are listed
     #[arg(value_parser = job_name)]
     name: Option<JobName>,
     #[command(flatten)]
@@ -41,7 +42,7 @@ impl Status {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let Some(name) = self.name else { return self.list.run(client, format, out).await };
-        let got = client.job(&name).await?;
+        let got = client.job(&meant(client, name).await?).await?;
         match format {
             Format::Table | Format::Wide => print(out, format, &got.status)?,
             Format::Json => out.json(&table::json(&got.status))?,

@@ -28,7 +28,8 @@ A document says `kind: Job`, and where its subtasks come from: `subtasks: {array
 that is an object, depends_on lists the numbers of the subtasks that must have finished before it.
 
 Jobs that name one another in `after` may stand in any order; they are submitted each after those that it comes after.
-Files are checked whole before anything is sent, and every bad line is told, up to 50. What comes by a pipe is checked while
+Files are checked whole before anything is sent, and every bad line is told, up to 50; of several jobs all must be good before the
+first is submitted. What comes by a pipe is checked while
 it is sent. A job becomes visible when all of it has arrived; what broke off before leaves nothing. With `request_id` in the
 document it is one job, however often it is submitted.
 
@@ -155,6 +156,10 @@ impl Submit {
         if self.dry_run {
             plan::show(client, format, out, jobs).await?;
             return Ok(Exit::Done);
+        }
+        // One checks itself; several must all be good before the first is submitted.
+        if jobs.len() > 1 {
+            plan::check(client, &jobs).await?;
         }
         let mut listing = Listing::new(format);
         let mut waiting = Vec::new();

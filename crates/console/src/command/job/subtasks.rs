@@ -6,6 +6,7 @@ use sheaf_model::{JobName, Selector, SubtaskState, Timestamp, nearest};
 use sheaf_wire::Client;
 use sheaf_wire::job::ListSubtasks;
 
+use super::meant::meant;
 use super::{SELECTORS, job_name, selector};
 use crate::command::page;
 use crate::exit::{Exit, Failure};
@@ -27,7 +28,7 @@ Examples:
   sheaf job subtasks ndvi-2024 --where \"state = 'failed' AND node = 'import-01'\"
   sheaf job subtasks ndvi-2024 --all -o json"))]
 pub struct Subtasks {
-    /// The job's name
+    /// The job's name, its id or the unique beginning of that
     #[arg(value_parser = job_name)]
     name: JobName,
     /// Only these: 7, 1-10, 1-10:2, failed, last, or several with commas between
@@ -61,9 +62,10 @@ impl Subtasks {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        let name = meant(client, self.name).await?;
         let fetch = async |page| {
             let ask = ListSubtasks {
-                job: self.name.clone(),
+                job: name.clone(),
                 page,
                 states: self.states.clone(),
                 selector: self.selector.clone(),

@@ -161,6 +161,8 @@ async fn a_job_is_printed_as_a_document_that_can_be_applied_again() {
 #[tokio::test]
 async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
     let bench = Bench::new().await;
+    bench.write("module.yaml", MODULE);
+    assert_eq!(bench.ran("apply -f module.yaml").await.0, Exit::Done);
     let job = |name: &str, after: &str| format!("---\n{}after: {after}\n", ARRAY.replace("ndvi", name));
     bench.write("all.yaml", &(job("last", "[middle]") + &job("middle", "[first]") + &job("first", "[]")));
     let (exit, data, talk) = bench.ran("job submit -f all.yaml -o name").await;
@@ -174,6 +176,27 @@ async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
         assert!(talk.contains(wanted) && talk.lines().count() == 1, "{talk}");
     }
     assert_eq!(bench.cluster.held().jobs.len(), 3);
+}
+
+#[tokio::test]
+async fn of_several_jobs_all_must_be_good_before_the_first_is_submitted() {
+    let bench = Bench::new().await;
+    bench.write("module.yaml", MODULE);
+    assert_eq!(bench.ran("apply -f module.yaml").await.0, Exit::Done);
+    let job =
+        |name: &str, from: &str, to: &str| format!("---\n{}", ARRAY.replace("ndvi", name).replace(from, to));
+    let jobs = [job("good", "", ""), job("large", "0-9", "0-99999"), job("none", "flume", "flum")];
+    bench.write("all.yaml", &jobs.concat());
+    for command in ["job submit -f all.yaml", "job plan -f all.yaml", "apply -f all.yaml"] {
+        let (exit, data, talk) = bench.ran(command).await;
+        assert_eq!((exit, data.as_str()), (Exit::Error, ""));
+        let large =
+            "all.yaml: Job large: subtasks: there are 100000, and a job may have 30000; several jobs\n";
+        assert!(talk.starts_with(large), "{command}: {talk}");
+        assert!(talk.contains("all.yaml: Job none: module: there is no module flum"), "{command}: {talk}");
+        assert_eq!(talk.lines().count(), 2, "{command}: {talk}");
+    }
+    assert!(bench.cluster.held().jobs.is_empty());
 }
 
 #[tokio::test]
@@ -234,6 +257,27 @@ async fn subtasks_go_page_by_page() {
     let (exit, data, talk) = bench.ran("job logs ndvi 7 --attempt 2").await;
     assert_eq!((exit, data.as_str()), (Exit::Done, "n1 | subtask 7 attempt 2\n"));
     assert_eq!(talk, "n1: exited with exit code 2\n");
+}
+
+#[tokio::test]
+async fn a_job_is_named_by_its_id_or_the_unique_beginning_of_that() {
+    let bench = with_job().await;
+    assert_eq!(bench.ran("job status 42 -o name").await.1, "ndvi\n");
+    assert!(bench.ran("job pause 4").await.1.contains("paused   Job   ndvi"));
+    for line in ["status 4", "subtasks 4", "explain 4", "logs 4 7", "retry 4 --dry-run"] {
+        let (exit, _, talk) = bench.ran(&format!("job {line}")).await;
+        assert_eq!(exit, Exit::Done, "{line}: {talk}");
+    }
+    let (exit, _, talk) = bench.ran("job cancel 7").await;
+    assert_eq!((exit, talk.as_str()), (Exit::NotFound, "error: there is no job 7\n"));
+    bench.write("more.yaml", &ARRAY.replace("ndvi", "tiles"));
+    assert_eq!(bench.ran("job submit -f more.yaml").await.0, Exit::Done);
+    let (exit, _, talk) = bench.ran("job delete 4 --yes").await;
+    assert_eq!(exit, Exit::Usage);
+    assert!(talk.contains("the ids of 2 jobs begin with 4; more of it: 42 ("), "{talk}");
+    bench.write("four.yaml", &ARRAY.replace("ndvi", "4"));
+    assert_eq!(bench.ran("job submit -f four.yaml").await.0, Exit::Done);
+    assert_eq!(bench.ran("job status 4 -o name").await.1, "4\n", "a name goes before an id");
 }
 
 #[tokio::test]

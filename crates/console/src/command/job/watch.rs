@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::job_name;
 use super::line::line;
+use super::meant::meant;
 use crate::connect::Reconnect;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -32,7 +33,7 @@ Examples:
   sheaf job watch ndvi-2024
   sheaf job watch ndvi-2024 -o json | jq .progress")]
 pub struct Watch {
-    /// The job's name
+    /// The job's name, its id or the unique beginning of that
     #[arg(value_parser = job_name)]
     name: JobName,
 }
@@ -44,8 +45,9 @@ impl Watch {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        let watch = Self { name: meant(client, self.name).await? };
         let mut shown = Shown::new(format, out);
-        let ended = or_interrupted(self.follow(client, out, &mut shown)).await;
+        let ended = or_interrupted(watch.follow(client, out, &mut shown)).await;
         shown.clear();
         shown.last(out)?;
         ended.map(|()| Exit::Done)

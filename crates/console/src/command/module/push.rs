@@ -49,8 +49,7 @@ names it ${artifact}, which is the file or the directory on the node; the progra
 
 The version is registered first, and its artifact never changes: pushing other content is refused with exit code 6. What
 was cut off goes on where it was when it is pushed again. Modes are kept as far as executable or not; links must stay within
-the directory; at most 2GiB and 100000 files. With --wait until every voter that answers holds it, and every node that has begun
-to fetch it has it.
+the directory; at most 2GiB and 100000 files. With --wait until every voter that answers holds it, and every node that is fetching it has it.
 
 Examples:
   sheaf module apply -f crawler.yaml

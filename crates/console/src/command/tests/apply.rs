@@ -77,6 +77,48 @@ async fn everything_wrong_with_any_kind_is_told_at_once_and_nothing_changed() {
 }
 
 #[tokio::test]
+async fn what_the_cluster_has_no_room_for_is_known_before_anything_is_changed() {
+    let bench = Bench::new().await;
+    bench.write("a.yaml", &[MODULE, &bucket("/a", 1), BACKEND, SINK].join("---\n"));
+    bench.write("sinks.yaml", &[SINK, &SINK.replace("name: hook", "name: other")].join("---\n"));
+    bench.cluster.held().full = true;
+    for (line, said) in [
+        ("apply -f a.yaml", "error: there are too many backends\n"),
+        ("sink apply -f sinks.yaml", "error: there are too many sinks\n"),
+    ] {
+        let (exit, data, talk) = bench.ran(line).await;
+        assert_eq!((exit, data.as_str(), talk.as_str()), (Exit::Error, "", said), "{line}");
+    }
+    assert!(bench.cluster.held().changes.is_empty());
+    bench.cluster.held().full = false;
+    for line in ["apply -f a.yaml", "sink apply -f sinks.yaml"] {
+        let (exit, _, talk) = bench.ran(line).await;
+        assert_eq!(exit, Exit::Done, "{line}: {talk}");
+    }
+    assert_eq!(bench.cluster.held().sinks.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_is_not_told_of_those_that_name_it() {
+    let bench = Bench::new().await;
+    let early = job("early", "").replace("array: 0-9", "file: lines.jsonl");
+    let late = job("late", "after: [early, worse]\nbackends: [broken]\n");
+    let broken = "kind: Backend\nname: broken\nmax_running: 0\n";
+    bench.write("a.yaml", &[MODULE, &early, &job("worse", "colour: red\n"), &late, broken].join("---\n"));
+    bench.write("lines.jsonl", "{tile}\n");
+    let (exit, data, talk) = bench.ran("apply -f a.yaml").await;
+    assert_eq!((exit, data.as_str()), (Exit::Error, ""));
+    let wanted =
+        ["a.yaml: Job worse: colour: ", "a.yaml: Backend broken: max_running: ", "lines.jsonl: line 1: "];
+    let lines: Vec<&str> = talk.lines().collect();
+    assert_eq!(lines.len(), wanted.len(), "{talk}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(wanted), "{wanted}: {talk}");
+    }
+    assert!(bench.cluster.held().changes.is_empty());
+}
+
+#[tokio::test]
 async fn another_job_of_the_name_is_a_conflict_and_nothing_changed() {
     let bench = Bench::new().await;
     bench.write("a.yaml", &format!("{MODULE}---\n{}", job("ndvi", "")));

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use sheaf_model::*;
 
+use super::check;
 use crate::Change;
 use crate::command::{Command, Reply};
 use crate::dispatch::{self, Offer, Room};
@@ -58,6 +59,19 @@ fn granted(world: &mut World, most: u32) -> Vec<Attempt> {
 
 fn fail(class: FailureClass) -> Ending {
     Ending::Failed(Failure { class, exit: None, message: "status 503\n".to_owned() })
+}
+
+#[test]
+fn whether_a_backend_could_be_registered_is_known_before() {
+    let mut world = World::with_runners(1);
+    let spec = BackendSpec::new(name());
+    assert_eq!(check(&world.state, &spec), Ok(None));
+    let revision = match world.propose(Command::PutBackend(Arc::new(spec.clone()))) {
+        Reply::Done(revision) => revision,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(check(&world.state, &spec), Ok(Some(revision)));
+    assert_eq!(check(&world.state, &BackendSpec { max_running: Some(1), ..spec }), Ok(None));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sheaf_model::document::module_for_buckets;
 use sheaf_model::job::ITEM_MAX;
-use sheaf_model::{Defect, Item, JobId, JobName, JobSpec, JobState, Subtasks};
+use sheaf_model::{Defect, Item, JobId, JobName, JobSpec, JobState, ModuleSpec, Subtasks};
 
 use super::super::{Line, Transaction};
 use super::was;
@@ -16,6 +16,7 @@ use crate::job::dependency::{DEPENDENCIES_MAX, Dependencies};
 use crate::job::progress::Progress;
 use crate::job::submit::{Digest, Items, Submit};
 use crate::registration::{Batch, find_module};
+use crate::state::State;
 
 /// What to do about them.
 const TOO_MANY: &str = "several jobs, or a higher limit: sheaf cluster settings jobs.max_subtasks=N";
@@ -24,7 +25,7 @@ const CYCLE_NAMED: usize = 20;
 
 impl Transaction<'_> {
     pub(in super::super) fn begin_submit(&mut self, begin: &BeginSubmit) -> Result<Reply, Refusal> {
-        if let Some(reply) = self.same_request(&begin.spec)? {
+        if let Some(reply) = same_request(self.state, &begin.spec)? {
             return Ok(reply);
         }
         let submit = self.new_submit(&begin.spec, begin.most)?;
@@ -34,7 +35,7 @@ impl Transaction<'_> {
     }
 
     pub(in super::super) fn submit_all(&mut self, all: &SubmitAll) -> Result<Reply, Refusal> {
-        if let Some(reply) = self.same_request(&all.spec)? {
+        if let Some(reply) = same_request(self.state, &all.spec)? {
             return self.same_items(reply, &all.items);
         }
         let mut submit = self.new_submit(&all.spec, all.most)?;
@@ -65,56 +66,8 @@ impl Transaction<'_> {
         Err(other_items(&job.spec.name))
     }
 
-    /// Where the submit or job stands that this id of a request belongs to.
-    fn same_request(&self, spec: &JobSpec) -> Result<Option<Reply>, Refusal> {
-        let Some(id) = spec.request_id.as_ref().and_then(|request| self.state.jobs.requested(request)) else {
-            return Ok(None);
-        };
-        let (known, next, committed) = match (self.state.jobs.get(id), self.state.jobs.submit(id)) {
-            (Some(job), _) => (&job.spec, job.count, true),
-            (None, Some(submit)) => (&submit.spec, submit.next, false),
-            (None, None) => return Ok(None),
-        };
-        let mut asked = spec.clone();
-        asked.module.version = asked.module.version.or_else(|| known.module.version.clone());
-        if asked == **known {
-            return Ok(Some(Reply::Submit { job: id, next, committed }));
-        }
-        Err(Refusal::Conflict(format!(
-            "request_id {:?} belongs to job {}, which was submitted with other content; use another id",
-            spec.request_id.as_ref().map(|id| id.0.as_str()).unwrap_or_default(),
-            known.name
-        )))
-    }
-
     fn new_submit(&self, spec: &JobSpec, most: u32) -> Result<Submit, Refusal> {
-        self.name_is_free(&spec.name)?;
-        let label = format!("Job {}", spec.name);
-        let invalid = |defect: Defect| Refusal::Invalid(vec![defect.of(label.as_str())]);
-        let module = find_module(self.state, &Batch::new(), &spec.module, None).map_err(invalid)?;
-        if let Some(defect) = module_for_buckets(module) {
-            return Err(invalid(defect));
-        }
-        if let Some(other) = spec.after.iter().find(|other| self.state.jobs.named(other.as_str()).is_none()) {
-            let problem = match *other == spec.name {
-                true => format!("a cycle: {other} comes after {other}"),
-                false => format!("there is no job {other}"),
-            };
-            return Err(invalid(Defect::new("after", problem, "jobs that were submitted before")));
-        }
-        if let Subtasks::Array(range) = spec.subtasks {
-            match range.count() {
-                0 => {
-                    let problem = format!("array {range} has no subtasks");
-                    return Err(invalid(Defect::new("subtasks.array", problem, "like 0-99")));
-                }
-                count if count > most.into() => {
-                    let problem = format!("array {range} has {count} subtasks, and a job may have {most}");
-                    return Err(invalid(Defect::new("subtasks.array", problem, TOO_MANY)));
-                }
-                _ => {}
-            }
-        }
+        let module = module_of(self.state, spec, most)?;
         let mut spec = spec.clone();
         spec.module.version = Some(module.version.clone());
         Ok(Submit {
@@ -127,14 +80,6 @@ impl Transaction<'_> {
             chunks: BTreeMap::new(),
             at: self.proposal.at,
         })
-    }
-
-    fn name_is_free(&self, name: &JobName) -> Result<(), Refusal> {
-        let Some(job) = self.state.jobs.named(name.as_str()) else { return Ok(()) };
-        Err(Refusal::Conflict(format!(
-            "there is a job {name} already, which is {}; use another name, or delete it",
-            job.state().as_str()
-        )))
     }
 
     pub(in super::super) fn add_items(&mut self, add: &AddItems) -> Result<Reply, Refusal> {
@@ -229,7 +174,7 @@ impl Transaction<'_> {
     /// The job that a submit becomes, or everything that keeps it from that.
     fn job_of(&self, submit: &Submit) -> Result<(Job, Option<Dependencies>), Refusal> {
         let spec = &submit.spec;
-        self.name_is_free(&spec.name)?;
+        name_is_free(self.state, &spec.name)?;
         let invalid = |path: &str, problem: String, remedy: &str| {
             Refusal::Invalid(vec![Defect::new(path, problem, remedy).of(format!("Job {}", spec.name))])
         };
@@ -328,6 +273,83 @@ impl Transaction<'_> {
         self.event(Line::new("job.submit_collected", &name).because(why));
         Ok(Reply::Done(self.revision))
     }
+}
+
+/// Whether a job could be submitted, as far as its spec and the number of its items tell, of an array 0; true: it is there already,
+/// under its request's id.
+pub fn check(state: &State, spec: &JobSpec, items: u32, most: u32) -> Result<bool, Refusal> {
+    if let Some(reply) = same_request(state, spec)? {
+        return Ok(matches!(reply, Reply::Submit { committed: true, .. }));
+    }
+    module_of(state, spec, most)?;
+    if items > most {
+        let problem = format!("there are {items} items, and a job may have {most} subtasks");
+        let defect = Defect::new("subtasks", problem, TOO_MANY).of(format!("Job {}", spec.name));
+        return Err(Refusal::Invalid(vec![defect]));
+    }
+    Ok(false)
+}
+
+/// Where the submit or job stands that this id of a request belongs to.
+fn same_request(state: &State, spec: &JobSpec) -> Result<Option<Reply>, Refusal> {
+    let Some(id) = spec.request_id.as_ref().and_then(|request| state.jobs.requested(request)) else {
+        return Ok(None);
+    };
+    let (known, next, committed) = match (state.jobs.get(id), state.jobs.submit(id)) {
+        (Some(job), _) => (&job.spec, job.count, true),
+        (None, Some(submit)) => (&submit.spec, submit.next, false),
+        (None, None) => return Ok(None),
+    };
+    let mut asked = spec.clone();
+    asked.module.version = asked.module.version.or_else(|| known.module.version.clone());
+    if asked == **known {
+        return Ok(Some(Reply::Submit { job: id, next, committed }));
+    }
+    Err(Refusal::Conflict(format!(
+        "request_id {:?} belongs to job {}, which was submitted with other content; use another id",
+        spec.request_id.as_ref().map(|id| id.0.as_str()).unwrap_or_default(),
+        known.name
+    )))
+}
+
+/// The module that a job would be of, or what keeps it from being submitted as far as its spec tells.
+fn module_of<'a>(state: &'a State, spec: &JobSpec, most: u32) -> Result<&'a ModuleSpec, Refusal> {
+    name_is_free(state, &spec.name)?;
+    let label = format!("Job {}", spec.name);
+    let invalid = |defect: Defect| Refusal::Invalid(vec![defect.of(label.as_str())]);
+    let module = find_module(state, &Batch::new(), &spec.module, None).map_err(invalid)?;
+    if let Some(defect) = module_for_buckets(module) {
+        return Err(invalid(defect));
+    }
+    if let Some(other) = spec.after.iter().find(|other| state.jobs.named(other.as_str()).is_none()) {
+        let problem = match *other == spec.name {
+            true => format!("a cycle: {other} comes after {other}"),
+            false => format!("there is no job {other}"),
+        };
+        return Err(invalid(Defect::new("after", problem, "jobs that were submitted before")));
+    }
+    if let Subtasks::Array(range) = spec.subtasks {
+        match range.count() {
+            0 => {
+                let problem = format!("array {range} has no subtasks");
+                return Err(invalid(Defect::new("subtasks.array", problem, "like 0-99")));
+            }
+            count if count > most.into() => {
+                let problem = format!("array {range} has {count} subtasks, and a job may have {most}");
+                return Err(invalid(Defect::new("subtasks.array", problem, TOO_MANY)));
+            }
+            _ => {}
+        }
+    }
+    Ok(module)
+}
+
+fn name_is_free(state: &State, name: &JobName) -> Result<(), Refusal> {
+    let Some(job) = state.jobs.named(name.as_str()) else { return Ok(()) };
+    Err(Refusal::Conflict(format!(
+        "there is a job {name} already, which is {}; use another name, or delete it",
+        job.state().as_str()
+    )))
 }
 
 fn other_items(name: &JobName) -> Refusal {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use sheaf_model::*;
 
+use super::check;
 use crate::Change;
 use crate::command::{Command, PutSecret, RecordSink, Reply, SinkCommand, SinkOutcome};
 use crate::sink::Sink;
@@ -59,8 +60,10 @@ fn events(world: &World) -> Vec<String> {
 #[test]
 fn a_sink_begins_with_what_happens_next_and_keeps_its_cursor_when_it_is_changed() {
     let mut world = World::with_nodes(1);
+    assert_eq!(check(&world.state, &spec()), Ok(None));
     put(&mut world, spec());
     let first = sink(&world);
+    assert_eq!(check(&world.state, &spec()), Ok(Some(first.revision)));
     assert_eq!((first.cursor, first.created), (world.state.revision, world.state.revision));
     assert_eq!(put(&mut world, spec()), Reply::Unchanged(first.revision));
     let delivered = record(&world, 1, SinkOutcome::Delivered);

@@ -1,7 +1,7 @@
 //! Submitting.
 
 use super::*;
-use crate::job::submit::Digest;
+use crate::job::submit::{Digest, check};
 
 fn items(count: u32) -> Vec<Item> {
     (0..count).map(|n| Item { value: Json::new(&n.into()), depends_on: vec![] }).collect()
@@ -92,6 +92,30 @@ fn j2_the_same_request_is_the_same_job() {
     assert_eq!(stands(world.propose(whole(all))), (id, 4, true));
     assert!(why(world.propose(whole(items(5)))).contains("other items"));
     sound(&world);
+}
+
+#[test]
+fn whether_a_job_could_be_submitted_is_known_before() {
+    let mut world = World::with_runners(1);
+    let of = |world: &World, name: &str, change: fn(&mut JobSpec)| {
+        (*world.submit_of(name, 10, change).spec).clone()
+    };
+    let named = |spec: &mut JobSpec| spec.request_id = Some("r".into());
+    let spec = of(&world, "a", named);
+    assert_eq!(check(&world.state, &spec, 0, 10), Ok(false));
+    world.submit("a", 10, named);
+    assert_eq!(check(&world.state, &spec, 0, 10), Ok(true));
+    let said = |spec: &JobSpec, items, most| {
+        check(&world.state, spec, items, most).expect_err("it is refused").to_string()
+    };
+    assert!(said(&of(&world, "a", |_| {}), 0, 10).contains("there is a job a already"));
+    assert!(said(&of(&world, "b", named), 0, 10).contains("belongs to job a"));
+    assert!(said(&of(&world, "c", |_| {}), 0, 9).contains("a job may have 9"));
+    let items = world.job_spec("c", Subtasks::Items);
+    assert_eq!(check(&world.state, &items, 9, 9), Ok(false));
+    assert!(
+        said(&items, 10, 9).contains("Job c: subtasks: there are 10 items, and a job may have 9 subtasks")
+    );
 }
 
 #[test]
