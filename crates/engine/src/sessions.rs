@@ -236,7 +236,8 @@ impl Sessions {
 
     /// A session opens. Returns for how long the node may start no single-node work: a former life of its agent, on this
     /// machine or on another with a copy of its data directory, may run until W after it was last heard. A node that is
-    /// joining never had one. One that is not fresh was told, and counts for itself.
+    /// joining never had one, and one that is not fresh was told by whoever welcomed it. What this leader knows counts all the
+    /// same: the other may have been deposed, and not have heard the former life since.
     ///
     /// # Errors
     /// As [`Sessions::admits`].
@@ -253,7 +254,6 @@ impl Sessions {
             (None, None) if hello.fresh && !joining => self.elected.after(wait),
             (None, None) => Moment(0),
         };
-        let is_told = same.is_some() && !hello.fresh;
         let standing = same.map_or(0, |former| former.standing).saturating_add(1);
         let session = Session {
             incarnation: hello.incarnation.clone(),
@@ -269,7 +269,7 @@ impl Sessions {
         };
         self.nodes.insert(hello.node, session);
         self.told.sessions += 1;
-        Ok(if is_told { Span(0) } else { start_from.since(now) })
+        Ok(start_from.since(now))
     }
 
     /// Whether what a stream of this incarnation brings is what the node says now.

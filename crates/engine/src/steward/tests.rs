@@ -329,10 +329,12 @@ fn a_second_live_agent_of_the_same_node_is_refused() {
     assert!(leader.open(&other).is_err());
     leader.now = Moment(3000);
     assert_eq!(leader.open(&other), Ok(Span::seconds(1)), "the former is silent for a ttl, not yet for W");
-    assert_eq!(leader.open(&other), Ok(Span(0)), "the same life again has nothing more to wait for");
     leader.now = Moment(3400);
-    let unwelcomed = Hello { fresh: true, ..other };
-    assert_eq!(leader.open(&unwelcomed), Ok(Span::millis(600)), "but one that has not heard that it has");
+    let unwelcomed = Hello { fresh: true, ..other.clone() };
+    assert_eq!(leader.open(&unwelcomed), Ok(Span::millis(600)), "it has not heard that it waits");
+    assert_eq!(leader.open(&other), Ok(Span::millis(600)), "another may have welcomed it that led no more");
+    leader.now = Moment(4000);
+    assert_eq!(leader.open(&other), Ok(Span(0)), "the same life has nothing more to wait for");
 }
 
 #[test]
