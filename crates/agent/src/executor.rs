@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_engine::keep::Fence;
 use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen};
+use sheaf_engine::reconcile::Origin;
 use sheaf_model::{BootId, BucketName, Epoch, LeaseSettings, NodeName, Phase, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -85,6 +86,8 @@ impl Shared {
 struct Held {
     handle: Arc<Handle>,
     birth: Birth,
+    /// What it ran before it was told of the last change, which it may not have taken.
+    former: Origin,
     grace: Span,
     /// Whether its program is told things.
     speaks: bool,
@@ -223,7 +226,8 @@ impl Executor {
         let Fresh { handle, birth, grace, speaks } = fresh;
         let mut status = handle.status();
         let said = status.borrow_and_update().clone();
-        let held = Held { handle: Arc::new(handle), birth, grace, speaks, asked: 0, serial: self.serial };
+        let (handle, former, serial) = (Arc::new(handle), birth.origin, self.serial);
+        let held = Held { handle, birth, former, grace, speaks, asked: 0, serial };
         self.tasks.spawn(listen(bucket.clone(), self.serial, status));
         self.held.insert(bucket.clone(), held);
         self.renew(bucket, &said);
@@ -359,8 +363,7 @@ impl Executor {
             Outcome::Said { bucket, serial, mut status, closed } => {
                 let held = self.held.get(&bucket).filter(|held| held.serial == serial)?;
                 let said = status.borrow_and_update().clone();
-                let told = said.told();
-                let seen = if closed { held.birth.dead(Some(&told)) } else { held.birth.seen(&told) };
+                let seen = if closed { held.dead(&said) } else { held.birth.seen(&said.told()) };
                 if closed {
                     self.held.remove(&bucket);
                 } else {

@@ -1,17 +1,26 @@
 //! What is done to an instance whose keeper lives: it is told something, ended, or given longer.
 
-use sheaf_engine::node::{Birth, Done, Input, Start};
+use sheaf_engine::node::{Birth, Done, Input, Seen, Start};
 use sheaf_engine::reconcile::{Mode, Origin};
 use sheaf_model::{BucketName, Call, Epoch, Moment, Revision, Span};
 
 use super::task::{blocking, end};
 use super::{Executor, HUNG_AFTER, Held, Outcome, origin, plan};
 use crate::error::text;
-use crate::keeper::clock;
+use crate::keeper::{Status, clock};
 use crate::keepers::KeeperError;
 
 /// Ten years.
 const NEVER: Span = Span::seconds(10 * 365 * 24 * 3600);
+
+impl Held {
+    /// The instance when its keeper is gone, which said this last: a change that it did not take before has not run.
+    pub(super) fn dead(&self, last: &Status) -> Seen {
+        let took = last.basis >= self.birth.origin.basis;
+        let origin = if took { self.birth.origin } else { self.former };
+        Birth { origin, ..self.birth }.dead(Some(&last.told()))
+    }
+}
 
 impl Executor {
     /// Tells a keeper what its instance is to go on with.
@@ -56,14 +65,20 @@ impl Executor {
         None
     }
 
-    /// What was laid out for a keeper was told to it. Meanwhile it may have said more, or be gone, which the node has heard.
+    /// What was laid out for a keeper was told to it. Meanwhile it may have said more, or be gone, which the node has heard, or have
+    /// said its last word, which the node hears then.
     pub(super) fn updated(&mut self, bucket: &BucketName, origin: Origin) -> Done {
-        let Some(held) = self.held.get_mut(bucket) else {
-            return Done::Failed { reason: "its keeper is gone".to_owned(), again: true };
-        };
+        let gone = || Done::Failed { reason: "its keeper is gone".to_owned(), again: true };
+        let Some(held) = self.held.get_mut(bucket) else { return gone() };
+        let said = held.handle.status().borrow().clone();
+        if said.end.is_some() {
+            return gone();
+        }
+        if said.basis >= held.birth.origin.basis {
+            held.former = held.birth.origin;
+        }
         held.birth.origin = origin;
-        let seen = held.birth.seen(&held.handle.status().borrow().told());
-        Done::Updated(Box::new(seen))
+        Done::Updated(Box::new(held.birth.seen(&said.told())))
     }
 
     pub(super) fn stop(
