@@ -160,8 +160,10 @@ async fn refused(client: &Client, job: &Prepared, along: &Along<'_>) -> Result<V
     if along.modules.iter().any(|module| module.name == spec.module.name) {
         return Ok(Vec::new());
     }
-    spec.backends.retain(|name| !along.backends.contains(&name));
     spec.after.retain(|name| !along.jobs.contains(name));
+    // Backends stay, since a module may want one at least; that these are not there yet is no news.
+    let others = spec.backends.iter().enumerate().filter(|(_, name)| along.backends.contains(name));
+    let coming: Vec<String> = others.map(|(index, _)| format!("backends[{index}]")).collect();
     let items = match spec.subtasks {
         Subtasks::Array(_) => 0,
         Subtasks::Items => job.count.unwrap_or(0),
@@ -169,7 +171,10 @@ async fn refused(client: &Client, job: &Prepared, along: &Along<'_>) -> Result<V
     match client.check_job(CheckJob { spec, items }).await {
         Ok(_) => Ok(Vec::new()),
         // An earlier version takes it for a submit that broke off before its end, of which nothing comes.
-        Err(ApiError::Invalid(defects)) => Ok(defects.into_iter().filter(|it| it.path != "done").collect()),
+        Err(ApiError::Invalid(mut defects)) => {
+            defects.retain(|it| it.path != "done" && !coming.contains(&it.path));
+            Ok(defects)
+        }
         Err(error) => Err(error.into()),
     }
 }
