@@ -110,9 +110,9 @@ fn example(cluster: &Cluster) {
     let backend = read("backend.yaml");
     assert!(backend.contains("https://tiles.example.org/api/"), "{backend}");
     let backend = backend.replace("https://tiles.example.org/api/", &service.url());
-    cluster.cli_with(&["backend", "apply", "-f", "-"], backend.as_bytes()).ok();
     let document = read("job.yaml").replace("module: post", "module: example-post");
-    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    // Together: the only backend of the job is not there before.
+    cluster.cli_with(&["apply", "-f", "-"], format!("{backend}---\n{document}").as_bytes()).ok();
     finished(cluster, "tiles", 2);
     let works = service.works();
     let bodies: Vec<&Value> = works.iter().map(|work| &work.body).collect();

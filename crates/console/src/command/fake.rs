@@ -84,6 +84,8 @@ pub(super) struct Held {
     pub(super) full: bool,
     /// Whether each look at a bucket finds what it runs started once more.
     pub(super) crashes: bool,
+    /// Whether nodes are known by their numbers alone.
+    pub(super) nameless: bool,
     restarts: u32,
 }
 
@@ -552,8 +554,8 @@ impl NodeApi for Fake {
 
     async fn get(&self, _: Caller, ask: String) -> Result<NodeDetail, ApiError> {
         let mut rows = super::node::example::nodes().into_iter();
-        let number = ask.strip_prefix('+').unwrap_or(&ask);
-        let row = rows.find(|row| row.name == ask || row.id.to_string() == number);
+        let (number, named) = (ask.strip_prefix('+').unwrap_or(&ask), !self.held().nameless);
+        let row = rows.find(|row| (named && row.name == ask) || row.id.to_string() == number);
         let row = row.ok_or_else(|| ApiError::NotFound(format!("there is no node {ask}")))?;
         Ok(NodeDetail { row, ..super::node::example::detail() })
     }

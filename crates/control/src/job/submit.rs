@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use sheaf_engine::job::submit::{Digest, check};
 use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, State, SubmitAll};
 use sheaf_model::document::job_module_defects;
-use sheaf_model::{Item, JobId, JobSpec, ModuleRef, Revision, Subtasks};
+use sheaf_model::{Defect, Item, JobId, JobSpec, ModuleRef, Revision, Subtasks};
 use sheaf_wire::job::{CheckJob, SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -80,14 +80,23 @@ impl Control {
         self.submitted(&spec, &stands, before)
     }
 
-    /// Whether a job would be taken, as far as its spec and the number of its items tell.
+    /// Whether a job would be taken, as far as its spec and the number of its items tell; with everything that is wrong.
     pub(super) fn check_job(&self, ask: &CheckJob) -> Result<Submitted, ApiError> {
         let CheckJob { spec, items } = ask;
-        self.check_module(spec)?;
+        let mut defects = self.module_defects(spec)?;
         let most = self.changeable().jobs.max_subtasks;
         let member = self.member()?;
         let state = member.replica.state();
-        let known = check(&state, spec, *items, most).map_err(refused)?;
+        let known = match check(&state, spec, *items, most).map_err(refused) {
+            Err(ApiError::Invalid(more)) => {
+                defects.extend(more);
+                false
+            }
+            found => found?,
+        };
+        if !defects.is_empty() {
+            return Err(ApiError::Invalid(defects));
+        }
         let count = match spec.subtasks {
             Subtasks::Array(range) => u32::try_from(range.count()).unwrap_or(u32::MAX),
             Subtasks::Items => *items,
@@ -99,6 +108,11 @@ impl Control {
     /// Refuses what a module asks for that subtasks do not get. Looked at here only: what the log holds is not refused by
     /// another build.
     fn check_module(&self, spec: &JobSpec) -> Result<(), ApiError> {
+        let defects = self.module_defects(spec)?;
+        if defects.is_empty() { Ok(()) } else { Err(ApiError::Invalid(defects)) }
+    }
+
+    fn module_defects(&self, spec: &JobSpec) -> Result<Vec<Defect>, ApiError> {
         let member = self.member()?;
         let state = member.replica.state();
         // One that is not there is told with everything else that the state knows.
@@ -106,10 +120,7 @@ impl Control {
         let mut defects = module.map(|module| job_module_defects(spec, module)).unwrap_or_default();
         defects.extend(module.and_then(|module| unsendable(spec, module, &state)));
         defects.extend(unknown(spec, &state));
-        if defects.is_empty() {
-            return Ok(());
-        }
-        Err(ApiError::Invalid(defects.into_iter().map(|it| it.of(format!("Job {}", spec.name))).collect()))
+        Ok(defects.into_iter().map(|it| it.of(format!("Job {}", spec.name))).collect())
     }
 
     /// The next items, unless they are there already: a submit that is repeated goes on where it broke off.
@@ -226,11 +237,16 @@ mod tests {
             answer.map_err(|error| error.to_string())
         };
         let array = Subtasks::Array(ArrayRange { first: 0, last: 9, step: 1 });
+        let large = Subtasks::Array(ArrayRange { first: 0, last: 20_000_000, step: 1 });
 
         let before = one.member.replica.state().revision;
         assert_eq!(vito(true).await, Done::default());
         let said = check(spec("m", array), 0).await.expect_err("it names what is not there");
         assert!(said.contains("Job ndvi: backends[0]: there is no backend vito"), "{said}");
+        let said = check(spec("m", large), 0).await.expect_err("all of that is told");
+        for part in ["there is no backend vito", "has 20000001 subtasks"] {
+            assert!(said.contains(part), "{part:?} in {said}");
+        }
         assert_eq!(one.member.replica.state().revision, before);
 
         let done = vito(false).await;

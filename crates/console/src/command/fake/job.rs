@@ -1,8 +1,9 @@
 //! Jobs of the made-up cluster: it keeps what is submitted, and says of subtasks what the examples say.
 
 use futures::StreamExt as _;
+use sheaf_model::document::job_module_defects;
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
-use sheaf_model::{Item, JobId, JobName, JobSpec, JobState, Revision, Subtasks, Timestamp};
+use sheaf_model::{Defect, Item, JobId, JobName, JobSpec, JobState, Revision, Subtasks, Timestamp};
 use sheaf_wire::job::{
     CancelSubtasks, CheckJob, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob,
     Reprioritize, RetrySubtasks, SubmitPart, Submitted, Touched,
@@ -82,9 +83,21 @@ impl JobApi for Fake {
             Subtasks::Array(range) => range.count() as u32,
             Subtasks::Items => items,
         };
+        let held = self.held();
+        let module = held.modules.iter().find(|module| module.name == spec.module.name);
+        let mut defects = module.map(|module| job_module_defects(&spec, module)).unwrap_or_default();
+        for (index, name) in spec.backends.iter().enumerate() {
+            if !held.backends.iter().any(|backend| backend.name == *name) {
+                let problem = format!("there is no backend {name}");
+                defects.push(Defect::new(format!("backends[{index}]"), problem, "register it first"));
+            }
+        }
         if count as usize > ITEMS_MAX {
             let problem = format!("there are {count}, and a job may have {ITEMS_MAX}");
-            return Err(ApiError::invalid("subtasks", problem, "several jobs"));
+            defects.push(Defect::new("subtasks", problem, "several jobs"));
+        }
+        if !defects.is_empty() {
+            return Err(ApiError::Invalid(defects));
         }
         let (id, revision) = (JobId(0), Revision(0));
         Ok(Submitted { name: spec.name, id, count, revision, known: false, warnings: Vec::new() })

@@ -117,19 +117,28 @@ async fn named(client: &Client, spec: &JobSpec, along: &Along<'_>) -> Result<(St
     Ok((module, wrong))
 }
 
-/// What is wrong with each of several jobs, before the first of them is submitted. What is there already is not looked at.
+/// What is wrong with each of several jobs, before the first of them is submitted. What is there already under its request's id
+/// is not looked at.
 pub(super) async fn check(client: &Client, jobs: &[Prepared]) -> Result<(), Failure> {
     let names: Vec<JobName> = jobs.iter().map(|job| job.spec.name.clone()).collect();
     let along = Along { jobs: &names, ..Along::default() };
-    let mut defects = Vec::new();
+    let (mut defects, mut conflicts) = (Vec::new(), Vec::new());
     for job in jobs {
-        match client.job(&job.spec.name).await {
-            Ok(_) => {}
-            Err(ApiError::NotFound(_)) => defects.extend(judged(client, job, &along).await?),
-            Err(error) => return Err(error.into()),
+        let mut taken = Vec::new();
+        let known = is_known(client, &job.spec, &mut taken).await?;
+        if !known && taken.is_empty() {
+            defects.extend(judged(client, job, &along).await?);
         }
+        conflicts.extend(taken.into_iter().map(|defect| job.defect(defect)));
     }
-    if defects.is_empty() { Ok(()) } else { Err(Failure::Defects(defects)) }
+    match (defects.is_empty(), conflicts.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => {
+            let texts: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+            Err(Failure::Conflict(texts.join("\n")))
+        }
+        (false, _) => Err(Failure::Defects(defects.into_iter().chain(conflicts).collect())),
+    }
 }
 
 /// What is wrong with a job that is not there yet: first what it names that is not there, else what the cluster refuses it for.
@@ -151,8 +160,10 @@ async fn refused(client: &Client, job: &Prepared, along: &Along<'_>) -> Result<V
     if along.modules.iter().any(|module| module.name == spec.module.name) {
         return Ok(Vec::new());
     }
-    spec.backends.retain(|name| !along.backends.contains(&name));
     spec.after.retain(|name| !along.jobs.contains(name));
+    // Backends stay, since a module may want one at least; that these are not there yet is no news.
+    let others = spec.backends.iter().enumerate().filter(|(_, name)| along.backends.contains(name));
+    let coming: Vec<String> = others.map(|(index, _)| format!("backends[{index}]")).collect();
     let items = match spec.subtasks {
         Subtasks::Array(_) => 0,
         Subtasks::Items => job.count.unwrap_or(0),
@@ -160,7 +171,10 @@ async fn refused(client: &Client, job: &Prepared, along: &Along<'_>) -> Result<V
     match client.check_job(CheckJob { spec, items }).await {
         Ok(_) => Ok(Vec::new()),
         // An earlier version takes it for a submit that broke off before its end, of which nothing comes.
-        Err(ApiError::Invalid(defects)) => Ok(defects.into_iter().filter(|it| it.path != "done").collect()),
+        Err(ApiError::Invalid(mut defects)) => {
+            defects.retain(|it| it.path != "done" && !coming.contains(&it.path));
+            Ok(defects)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -197,6 +197,21 @@ async fn of_several_jobs_all_must_be_good_before_the_first_is_submitted() {
         assert_eq!(talk.lines().count(), 2, "{command}: {talk}");
     }
     assert!(bench.cluster.held().jobs.is_empty());
+
+    bench.write("taken.yaml", &job("taken", "", ""));
+    assert_eq!(bench.ran("job submit -f taken.yaml").await.0, Exit::Done);
+    bench.write("both.yaml", &(job("good", "", "") + &job("taken", "", "")));
+    let (exit, data, talk) = bench.ran("job submit -f both.yaml").await;
+    assert_eq!((exit, data.as_str()), (Exit::Conflict, ""));
+    let told = "error: both.yaml: Job taken: name: there is a job of this name; another name, or delete";
+    assert!(talk.starts_with(told), "{talk}");
+    let named = |name: &str| format!("{}request_id: {name}\n", job(name, "", ""));
+    bench.write("named.yaml", &(named("a") + &named("b")));
+    for outcome in ["submitted", "unchanged"] {
+        let (exit, data, talk) = bench.ran("job submit -f named.yaml").await;
+        assert_eq!((exit, data.matches(outcome).count()), (Exit::Done, 2), "{talk}");
+    }
+    assert_eq!(bench.cluster.held().jobs.len(), 3);
 }
 
 #[tokio::test]

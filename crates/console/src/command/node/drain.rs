@@ -159,12 +159,12 @@ async fn emptied(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
-    let name = found(client, node, async |node| client.node(&node).await).await?.row.name;
+    let row = found(client, node, async |node| client.node(&node).await).await?.row;
     let mut emptying = Emptying {
         client,
         drain,
-        moves: Moves::new(&name, going, Instant::now()),
-        name,
+        moves: Moves::new(&row.name, going, Instant::now()),
+        node: numbered(row.id),
         said: usize::MAX,
         asked_at: Instant::now(),
         empty_since: None,
@@ -189,8 +189,8 @@ async fn emptied(
 /// A drain that is waited for.
 struct Emptying<'a> {
     client: &'a Client,
-    /// The node's.
-    name: String,
+    /// The very node: another may have its name by then, or that for its number.
+    node: String,
     drain: How,
     moves: Moves,
     /// How many subtasks were said last to be left.
@@ -204,7 +204,7 @@ struct Emptying<'a> {
 impl Emptying<'_> {
     /// Says what is new; `late`: this is the last look. What is left; none: nothing.
     async fn look(&mut self, out: &mut Terminal, late: bool) -> Result<Option<String>, ApiError> {
-        let detail = self.client.node(&self.name).await?;
+        let detail = self.client.node(&self.node).await?;
         let stays = |row: &AffinityRow| row.multi_node && self.drain.keep_multi_node;
         let rows: Vec<&AffinityRow> = detail.affinity.iter().filter(|row| !stays(row)).collect();
         let left = Left { buckets: rows.len(), subtasks: detail.subtasks as usize };
@@ -241,7 +241,7 @@ impl Emptying<'_> {
             return;
         }
         self.asked_at = Instant::now();
-        let (node, drain) = (self.name.clone(), self.drain);
+        let (node, drain) = (self.node.clone(), self.drain);
         let ask = DrainNode { node, drain, validate_only: true, request: None };
         if let Ok(drained) = self.client.drain_node(ask).await {
             for said in self.moves.asked(&drained.going) {

@@ -119,6 +119,22 @@ async fn what_is_wrong_with_one_is_not_told_of_those_that_name_it() {
 }
 
 #[tokio::test]
+async fn a_job_may_have_no_backend_but_one_that_comes_along() {
+    let bench = Bench::new().await;
+    bench.write("post.yaml", "kind: Module\nname: post\nversion: \"1\"\nruntime: builtin:http\n");
+    assert_eq!(bench.ran("apply -f post.yaml").await.0, Exit::Done);
+    let tiles = job("tiles", "backends: [vito]\n").replace("flume", "post");
+    bench.write("large.yaml", &format!("{BACKEND}---\n{}", tiles.replace("0-9", "0-99999")));
+    let (exit, data, talk) = bench.ran("apply -f large.yaml").await;
+    let told = "large.yaml: Job tiles: subtasks: there are 100000, and a job may have 30000; several jobs\n";
+    assert_eq!((exit, data.as_str(), talk.as_str()), (Exit::Error, "", told));
+    assert!(bench.cluster.held().backends.is_empty());
+    bench.write("a.yaml", &format!("{BACKEND}---\n{tiles}"));
+    let (exit, _, talk) = bench.ran("apply -f a.yaml").await;
+    assert_eq!((exit, bench.cluster.held().jobs.len()), (Exit::Done, 1), "{talk}");
+}
+
+#[tokio::test]
 async fn another_job_of_the_name_is_a_conflict_and_nothing_changed() {
     let bench = Bench::new().await;
     bench.write("a.yaml", &format!("{MODULE}---\n{}", job("ndvi", "")));

@@ -97,6 +97,10 @@ async fn a_drain_says_how_it_is_followed_and_what_is_left_of_it() {
     let (exit, _, talk) = bench.ran("node drain import-01 --wait --timeout 500ms").await;
     let says = talk.contains("On import-01: 1 bucket left: /logs/web");
     assert_eq!((exit, says), (Exit::TimedOut, true), "{talk}");
+    bench.cluster.held().nameless = true;
+    let (exit, _, talk) = bench.ran("node drain +12 --wait --timeout 100ms").await;
+    let says = talk.contains("On +12: 1 bucket left: /logs/web");
+    assert_eq!((exit, says), (Exit::TimedOut, true), "{talk}");
 }
 
 #[tokio::test]
