@@ -7,7 +7,7 @@ use sheaf_model::{JobName, Selector, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::job::{CancelSubtasks, Reprioritize as Ask, RetrySubtasks, Touched};
 
-use super::meant::meant;
+use super::meant::meant_to_change;
 use super::{SELECTORS, job_name, selector, wait};
 use crate::command::apply::warn;
 use crate::connect;
@@ -19,7 +19,7 @@ use crate::table::{Column, Listed, Listing};
 /// Which subtasks of which job a change is about.
 #[derive(Args, Debug)]
 struct About {
-    /// The job's name, its id or the unique beginning of that
+    /// The job's name or its id
     #[arg(value_parser = job_name)]
     name: JobName,
     /// Only these: 7, 1-10, 1-10:2, failed, last, or several with commas between
@@ -45,7 +45,7 @@ impl About {
 
     /// The same of the job that is meant by its name.
     async fn of_job(self, client: &Client) -> Result<Self, Failure> {
-        Ok(Self { name: meant(client, self.name).await?, ..self })
+        Ok(Self { name: meant_to_change(client, self.name).await?, ..self })
     }
 
     fn print(

@@ -6,7 +6,7 @@ use sheaf_wire::Client;
 use sheaf_wire::job::OnJob;
 
 use super::job_name;
-use super::meant::meant;
+use super::meant::meant_to_change;
 use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -19,7 +19,7 @@ use crate::output::{Format, Terminal};
 A job that is not over is not deleted: `sheaf job cancel NAME --wait` ends it before. So nothing of it runs when it is deleted, and
 --wait has nothing to wait for here.")]
 pub struct Delete {
-    /// The jobs' names, their ids or the unique beginnings of those
+    /// The jobs' names or their ids
     #[arg(value_parser = job_name, required = true)]
     names: Vec<JobName>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ impl Delete {
         self.wait.already_so();
         let mut names = Vec::new();
         for name in self.names {
-            names.push(meant(client, name).await?);
+            names.push(meant_to_change(client, name).await?);
         }
         let ask = async |job| client.delete_job(OnJob { job }, connect::request()).await;
         let and = " and all that is known of it";

@@ -11,6 +11,19 @@ use crate::text;
 
 /// The name of the job that `asked` means. A name goes before an id; what cannot be an id is asked nobody about.
 pub(super) async fn meant(client: &Client, asked: JobName) -> Result<JobName, Failure> {
+    found(client, asked, |id, asked| id.starts_with(asked)).await
+}
+
+/// The same for a change: the id must be whole. What begins so may be the next job, once the one that was meant is gone.
+pub(super) async fn meant_to_change(client: &Client, asked: JobName) -> Result<JobName, Failure> {
+    found(client, asked, |id, asked| id == asked).await
+}
+
+async fn found(
+    client: &Client,
+    asked: JobName,
+    fits: impl Fn(&str, &str) -> bool,
+) -> Result<JobName, Failure> {
     if !asked.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(asked);
     }
@@ -24,7 +37,7 @@ pub(super) async fn meant(client: &Client, asked: JobName) -> Result<JobName, Fa
     loop {
         let ask = ListJobs { page: PageOf { size: PAGE_MAX, token }, ..ListJobs::default() };
         let page = client.list_jobs(ask).await?;
-        fitting.extend(page.rows.into_iter().filter(|row| row.id.to_string().starts_with(asked.as_str())));
+        fitting.extend(page.rows.into_iter().filter(|row| fits(&row.id.to_string(), asked.as_str())));
         if page.next.is_empty() {
             break;
         }

@@ -6,7 +6,7 @@ use sheaf_wire::Client;
 use sheaf_wire::job::OnJob;
 
 use super::job_name;
-use super::meant::meant;
+use super::meant::meant_to_change;
 use crate::command::apply::{OutcomeRow, warn};
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -26,7 +26,7 @@ pub(super) enum To {
 #[command(after_long_help = "\
 From the answer on nothing more is started, or again is; what runs goes on either way. So --wait has nothing to wait for.")]
 pub struct Switch {
-    /// The jobs' names, their ids or the unique beginnings of those
+    /// The jobs' names or their ids
     #[arg(value_parser = job_name, required = true)]
     names: Vec<JobName>,
     #[command(flatten)]
@@ -45,7 +45,7 @@ impl Switch {
         let mut listing = Listing::new(format);
         let switched = async {
             for name in self.names {
-                let name = meant(client, name).await?;
+                let name = meant_to_change(client, name).await?;
                 let ask = OnJob { job: name.clone() };
                 let (done, word) = match to {
                     To::Paused => (client.pause_job(ask, connect::request()).await?, "paused"),

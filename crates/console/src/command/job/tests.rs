@@ -278,8 +278,8 @@ async fn subtasks_go_page_by_page() {
 async fn a_job_is_named_by_its_id_or_the_unique_beginning_of_that() {
     let bench = with_job().await;
     assert_eq!(bench.ran("job status 42 -o name").await.1, "ndvi\n");
-    assert!(bench.ran("job pause 4").await.1.contains("paused   Job   ndvi"));
-    for line in ["status 4", "subtasks 4", "explain 4", "logs 4 7", "retry 4 --dry-run"] {
+    assert!(bench.ran("job pause 42").await.1.contains("paused   Job   ndvi"));
+    for line in ["status 4", "subtasks 4", "explain 4", "logs 4 7", "retry 42 --dry-run"] {
         let (exit, _, talk) = bench.ran(&format!("job {line}")).await;
         assert_eq!(exit, Exit::Done, "{line}: {talk}");
     }
@@ -287,7 +287,14 @@ async fn a_job_is_named_by_its_id_or_the_unique_beginning_of_that() {
     assert_eq!((exit, talk.as_str()), (Exit::NotFound, "error: there is no job 7\n"));
     bench.write("more.yaml", &ARRAY.replace("ndvi", "tiles"));
     assert_eq!(bench.ran("job submit -f more.yaml").await.0, Exit::Done);
-    let (exit, _, talk) = bench.ran("job delete 4 --yes").await;
+    for line in ["delete 4 --yes", "pause 4", "resume 4", "cancel 4", "retry 4"] {
+        assert_eq!(
+            bench.ran(&format!("job {line}")).await.0,
+            Exit::NotFound,
+            "{line}: a change wants the whole id"
+        );
+    }
+    let (exit, _, talk) = bench.ran("job status 4").await;
     assert_eq!(exit, Exit::Usage);
     assert!(talk.contains("the ids of 2 jobs begin with 4; more of it: 42 ("), "{talk}");
     bench.write("four.yaml", &ARRAY.replace("ndvi", "4"));
