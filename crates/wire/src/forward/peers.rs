@@ -35,7 +35,8 @@ const _: () = assert!(CARRIED * WINDOW < CONNECTION_WINDOW);
 pub(crate) enum Traffic {
     /// Calls, whose answers are taken at once.
     Calls,
-    /// What lasts as long as whoever asked wants, and stops while it does not read.
+    /// What lasts as long as whoever asked wants, and stops while it does not read; and questions in pieces, which stop while they
+    /// are not read.
     Streams,
 }
 
@@ -75,19 +76,15 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// A place for what is to be carried on it, to be held as long as that lasts; none: calls need none.
+    /// A place for a stream that is to be carried on it, to be held as long as that lasts.
     ///
     /// # Errors
     /// That there are as many streams on it as there may be.
-    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        let none = |_| {
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
             let why = format!("{CARRIED} streams come here from the node that answers, the most that may");
             ApiError::Busy(format!("{why}; ask again, or another node"))
-        };
-        match self.traffic {
-            Traffic::Calls => Ok(None),
-            Traffic::Streams => self.places.clone().try_acquire_owned().map(Some).map_err(none),
-        }
+        })
     }
 }
 

@@ -23,7 +23,8 @@ impl Inner {
             Ok(connected) => connected,
             Err(why) => return Attempt::Failed(why, Applies::No),
         };
-        let place = match connected.place() {
+        // Who reads no streams keeps no question in pieces out: its answer is taken at once.
+        let place = match call.stream.then(|| connected.place()).transpose() {
             Ok(place) => place,
             Err(error) => {
                 self.refused.another();
