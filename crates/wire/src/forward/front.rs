@@ -45,8 +45,6 @@ const EARLY_MAX: Duration = Duration::from_millis(250);
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// Memory for questions under way, in bytes; what is made of them may take several times as much.
 const ROOM: usize = 256 << 20;
-/// The same for answers that came from other nodes and that nobody has taken yet.
-const ANSWERS: usize = 256 << 20;
 /// Streams at a time that people and programs have opened, whichever nodes they came through …
 const STREAMS: usize = 4096;
 /// … and those that tell nothing of the cluster, which whoever asks may open.
@@ -82,6 +80,7 @@ struct Inner {
     /// Calls beyond.
     refused: Refused,
     room: Room,
+    /// Answers that wait for their callers.
     answers: Room,
     /// What nodes ask this one for themselves.
     nodes: Nodes,
@@ -117,7 +116,7 @@ impl Front {
             calls_max: options.calls,
             refused,
             room: Room::of(ROOM),
-            answers: Room::of_answers(ANSWERS),
+            answers: Room::of_answers(options.answers),
             nodes: Nodes::with(options.node_calls),
             carried: Nodes::with(CARRIED as usize),
             streams: Arc::new(Semaphore::new(STREAMS)),
