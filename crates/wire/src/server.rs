@@ -75,8 +75,8 @@ pub struct ServeOptions {
     /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does; of public streams each has a
     /// quarter at most.
     pub node_calls: usize,
-    /// Memory, in bytes, for answers from other nodes that are no streams and that their callers have not taken yet; beyond, what
-    /// only reads is refused as `RESOURCE_EXHAUSTED`.
+    /// Memory, in bytes, for answers that are no streams and that their callers have not taken yet, and as much again for those that
+    /// other nodes have not; beyond, what only reads is refused as `RESOURCE_EXHAUSTED`.
     pub answers: usize,
     /// How long a connection may be silent before its first word.
     pub silent: Duration,

@@ -82,6 +82,8 @@ struct Inner {
     room: Room,
     /// Answers that wait for their callers.
     answers: Room,
+    /// The same where the caller is a node, which takes them at once.
+    answers_to_nodes: Room,
     /// What nodes ask this one for themselves.
     nodes: Nodes,
     /// Public streams that nodes bring here, for others or themselves.
@@ -117,6 +119,7 @@ impl Front {
             refused,
             room: Room::of(ROOM),
             answers: Room::of_answers(options.answers),
+            answers_to_nodes: Room::of_answers(options.answers),
             nodes: Nodes::with(options.node_calls),
             carried: Nodes::with(CARRIED as usize),
             streams: Arc::new(Semaphore::new(STREAMS)),
@@ -388,6 +391,9 @@ impl Inner {
                 let attempt = judged(call, response);
                 match attempt {
                     Attempt::Answered(response) if call.stream => Attempt::Answered(self.ending(response)),
+                    Attempt::Answered(response) if matches!(call.class, Class::Read | Class::LiveRead) => {
+                        self.taken(call.class, call.long, self.for_answer(call), response).await
+                    }
                     other => other,
                 }
             }

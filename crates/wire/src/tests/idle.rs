@@ -32,8 +32,8 @@ const STREAMS: usize = 330;
 const ANSWERS: usize = 40;
 const LONG: usize = 1 << 20;
 /// Memory for answers on a node that has little, in bytes, and how many of them that is.
-const LITTLE: usize = 8 << 20;
-const FEW: usize = 7;
+pub(super) const LITTLE: usize = 8 << 20;
+pub(super) const FEW: usize = 7;
 /// What is asked, and answered with what is asked.
 const LIST: &str = "/sheaf.v1.BucketService/List";
 /// Turns of the runtime in which nothing is printed: whoever prints waits for its readers.
@@ -42,7 +42,7 @@ const TURNS: usize = 1000;
 const LINES: usize = 100;
 
 /// A caller's connection, on which none of its answers waits for another.
-async fn caller(address: &str) -> Channel {
+pub(super) async fn caller(address: &str) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(ALL);
     endpoint.connect().await.unwrap()
@@ -74,7 +74,7 @@ fn list() -> v1::ListBucketsRequest {
 }
 
 /// Answers that nobody reads, until no more are given, for want of room.
-async fn until_refused(channel: &Channel, shown: &str) -> Vec<Response<Body>> {
+pub(super) async fn until_refused(channel: &Channel, shown: &str) -> Vec<Response<Body>> {
     let mut idle = Vec::new();
     for _ in 0..ANSWERS {
         let answer = asked(channel, LIST, &list(), shown).await;
@@ -154,13 +154,16 @@ async fn answers_that_nobody_reads_take_no_more_memory_than_there_is_for_them() 
     };
     let leader = start("leader", Target::Local).await;
     let node = start("node", Target::To(Contact::anyone(&leader.address))).await;
-    let caller = caller(&node.address).await;
-    let idle = until_refused(&caller, "").await;
-    assert_eq!((idle.len(), node.refused.times()), (FEW, 1));
-    // A change is answered all the same.
-    is_answered(&node).await;
-    for answer in idle {
-        assert!(answer.into_body().collect().await.unwrap().to_bytes().len() > LONG);
+    // What comes from elsewhere, and what is answered here.
+    for node in [&node, &leader] {
+        let caller = caller(&node.address).await;
+        let idle = until_refused(&caller, "").await;
+        assert_eq!((idle.len(), node.refused.times()), (FEW, 1));
+        // A change is answered all the same.
+        is_answered(node).await;
+        for answer in idle {
+            assert!(answer.into_body().collect().await.unwrap().to_bytes().len() > LONG);
+        }
+        assert_eq!(until_refused(&caller, "").await.len(), FEW, "the room is given back");
     }
-    assert_eq!(until_refused(&caller, "").await.len(), FEW, "the room is given back");
 }

@@ -13,6 +13,7 @@ use crate::forward::Class;
 use crate::forward::body::{Answer, Held, Room, Unread, whole};
 use crate::forward::call::{Call, broken_change, broken_read};
 use crate::forward::peers::Traffic;
+use crate::guard::Certificate;
 
 impl Inner {
     pub(super) async fn forward(&self, to: &Contact, call: &mut Call) -> Attempt {
@@ -70,16 +71,25 @@ impl Inner {
     }
 
     /// What an answer may take until its caller has taken it. What was changed is told, however much waits here.
-    fn for_answer(&self, call: &Call) -> Held {
+    pub(super) fn for_answer(&self, call: &Call) -> Held {
         if call.class == Class::Change {
             return Room::of_answers(usize::MAX).nothing(true);
         }
-        self.answers.nothing(true)
+        match call.parts.extensions.get::<Certificate>() {
+            Some(Certificate::Node(_)) => self.answers_to_nodes.nothing(true),
+            Some(Certificate::Bootstrap) | None => self.answers.nothing(true),
+        }
     }
 
     /// An answer that is no stream, all of it before any is given on: what its caller does not take must not fill the connection
     /// that others' answers come on, nor more of this node's memory than there is for it.
-    async fn taken(&self, class: Class, long: bool, held: Held, response: Response<Body>) -> Attempt {
+    pub(super) async fn taken(
+        &self,
+        class: Class,
+        long: bool,
+        held: Held,
+        response: Response<Body>,
+    ) -> Attempt {
         let (parts, body) = response.into_parts();
         // A status alone: nothing is to come.
         if http_body::Body::is_end_stream(&body) {
