@@ -75,6 +75,9 @@ pub struct ServeOptions {
     /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does; of public streams each has a
     /// quarter at most.
     pub node_calls: usize,
+    /// Memory, in bytes, for answers that are no streams and that their callers have not taken yet, and as much again for those that
+    /// other nodes have not; beyond, what only reads is refused as `RESOURCE_EXHAUSTED`.
+    pub answers: usize,
     /// How long a connection may be silent before its first word.
     pub silent: Duration,
 }
@@ -87,6 +90,7 @@ impl Default for ServeOptions {
             connections: 4096,
             node_connections: 1024,
             node_calls: 4096,
+            answers: 256 << 20,
             silent: Duration::from_secs(10),
         }
     }

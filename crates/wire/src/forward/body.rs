@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt as _, Collected, Full};
+use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -22,6 +22,10 @@ use crate::server::MESSAGE_MAX;
 const KEPT_MAX: usize = 4 << 20;
 /// Longest question of who shows nothing of who asks.
 const STRANGE_MAX: usize = 64 << 10;
+/// Longest answer that is no stream: a message, and what stands before it.
+const ANSWER_MAX: usize = MESSAGE_MAX + 5;
+/// What each takes besides its bytes: the stream that it waits on, and the buffers that its bytes came in.
+const EACH: usize = 16 << 10;
 
 /// Memory for what is under way on a node: its questions, as far as they have come, or answers that wait for their callers.
 /// Clones are the same.
@@ -241,16 +245,61 @@ impl Answer {
     }
 }
 
-/// An answer that is all here, and takes room until its caller has taken it.
+/// Why an answer is not all here.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It broke off, and how.
+    Broken(String),
+    /// There is no room for it.
+    NoRoom(ApiError),
+}
+
+/// An answer that is all here. It takes room while it comes, and until the last of it has gone to its caller.
 ///
 /// # Errors
-/// That there is no room for it.
-pub(super) fn whole(read: Collected<Bytes>, mut held: Held) -> Result<Body, ApiError> {
-    let trailers = read.trailers().cloned();
-    let data = read.to_bytes();
-    held.more(data.len())?;
-    let body = Full::new(data).with_trailers(std::future::ready(trailers.map(Ok)));
-    Ok(Body::new(Answer::new(Body::new(body)).at(held)))
+/// That it does not come, or has no room.
+pub(super) async fn whole(mut body: Body, mut held: Held) -> Result<Body, Unread> {
+    held.more(EACH).map_err(Unread::NoRoom)?;
+    let (mut pieces, mut length, mut trailers) = (Vec::new(), 0, None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|status| Unread::Broken(status.message().to_owned()))?;
+        match frame.into_data() {
+            Ok(data) => {
+                length += data.len();
+                if length > ANSWER_MAX {
+                    return Err(Unread::Broken(format!("it is longer than {ANSWER_MAX} bytes")));
+                }
+                held.more(data.len()).map_err(Unread::NoRoom)?;
+                pieces.push(data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+        }
+    }
+    let data = match <[Bytes; 1]>::try_from(pieces) {
+        Ok([all]) => all,
+        Err(pieces) => {
+            let mut all = BytesMut::with_capacity(length);
+            for piece in &pieces {
+                all.extend_from_slice(piece);
+            }
+            all.freeze()
+        }
+    };
+    // The transport has taken over all of a body long before it has sent it.
+    let data = Bytes::from_owner(Waiting { data, _held: held });
+    Ok(Body::new(Full::new(data).with_trailers(std::future::ready(trailers.map(Ok)))))
+}
+
+/// Bytes of an answer, with the room that they take.
+struct Waiting {
+    data: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 impl http_body::Body for Answer {
@@ -329,22 +378,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_take_room_until_their_callers_have_taken_them() {
-        let room = Room::of_answers(10_000);
+    async fn answers_take_room_until_the_last_of_them_has_gone_to_their_callers() {
+        let room = Room::of_answers(2 * EACH + 10_000);
         let mut trailers = http::HeaderMap::new();
         trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
         let read = async |bytes: usize| {
             let body = body(bytes).with_trailers(std::future::ready(Some(Ok(trailers.clone()))));
-            whole(body.collect().await.unwrap(), room.nothing(true))
+            whole(Body::new(body), room.nothing(true)).await
         };
-        let first = read(6_000).await.unwrap();
+        let mut first = read(6_000).await.unwrap();
         let refused = read(6_000).await.unwrap_err();
-        assert!(matches!(&refused, ApiError::Busy(why) if why.contains("of answers")), "{refused:?}");
-        let taken = first.collect().await.unwrap();
-        assert_eq!(taken.trailers(), Some(&trailers));
-        assert_eq!(taken.to_bytes().len(), 6_000);
-        read(10_000).await.unwrap();
+        let Unread::NoRoom(ApiError::Busy(why)) = &refused else { panic!("{refused:?}") };
+        assert!(why.contains("of answers"), "{why}");
+        // As a transport does it that has not sent anything yet.
+        let data = first.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert!(first.frame().await.is_none());
+        drop(first);
+        assert_eq!((data.len(), room.taken.load(Ordering::Relaxed)), (6_000, EACH + 6_000));
+        drop(data);
+        drop(read(10_000).await.unwrap());
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_room_as_it_comes_and_no_more_than_an_answer_may_have() {
+        let piece = || Ok::<_, Status>(Frame::data(Bytes::from_static(&[0; 1000])));
+        let endless = || Body::new(StreamBody::new(stream::repeat_with(piece)));
+        let room = Room::of_answers(EACH + 10_000);
+        let refused = whole(endless(), room.nothing(true)).await.unwrap_err();
+        assert!(matches!(refused, Unread::NoRoom(_)), "{refused:?}");
+        let refused = whole(endless(), Room::of_answers(usize::MAX).nothing(true)).await.unwrap_err();
+        assert!(matches!(&refused, Unread::Broken(why) if why.contains("longer than")), "{refused:?}");
+        let breaks = stream::iter([piece(), Err(Status::unavailable("it went away"))]);
+        let broken = whole(Body::new(StreamBody::new(breaks)), room.nothing(true)).await.unwrap_err();
+        assert!(matches!(&broken, Unread::Broken(why) if why == "it went away"), "{broken:?}");
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+        let longest = Body::new(Full::new(Bytes::from(vec![0; ANSWER_MAX])));
+        let read = whole(longest, Room::of_answers(usize::MAX).nothing(true)).await.unwrap();
+        assert_eq!(read.collect().await.unwrap().to_bytes().len(), ANSWER_MAX);
     }
 
     #[tokio::test]

@@ -45,8 +45,6 @@ const EARLY_MAX: Duration = Duration::from_millis(250);
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// Memory for questions under way, in bytes; what is made of them may take several times as much.
 const ROOM: usize = 256 << 20;
-/// The same for answers that came from other nodes and that nobody has taken yet.
-const ANSWERS: usize = 256 << 20;
 /// Streams at a time that people and programs have opened, whichever nodes they came through …
 const STREAMS: usize = 4096;
 /// … and those that tell nothing of the cluster, which whoever asks may open.
@@ -82,7 +80,10 @@ struct Inner {
     /// Calls beyond.
     refused: Refused,
     room: Room,
+    /// Answers that wait for their callers.
     answers: Room,
+    /// The same where the caller is a node, which takes them at once.
+    answers_to_nodes: Room,
     /// What nodes ask this one for themselves.
     nodes: Nodes,
     /// Public streams that nodes bring here, for others or themselves.
@@ -117,7 +118,8 @@ impl Front {
             calls_max: options.calls,
             refused,
             room: Room::of(ROOM),
-            answers: Room::of_answers(ANSWERS),
+            answers: Room::of_answers(options.answers),
+            answers_to_nodes: Room::of_answers(options.answers),
             nodes: Nodes::with(options.node_calls),
             carried: Nodes::with(CARRIED as usize),
             streams: Arc::new(Semaphore::new(STREAMS)),
@@ -389,6 +391,9 @@ impl Inner {
                 let attempt = judged(call, response);
                 match attempt {
                     Attempt::Answered(response) if call.stream => Attempt::Answered(self.ending(response)),
+                    Attempt::Answered(response) if matches!(call.class, Class::Read | Class::LiveRead) => {
+                        self.taken(call.class, call.long, self.for_answer(call), response).await
+                    }
                     other => other,
                 }
             }

@@ -22,7 +22,7 @@ use crate::transport::Transport;
 const CONNECT: Duration = Duration::from_secs(1);
 /// One that does not answer pings for so long is taken for hung.
 const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::from_secs(3), idle: false };
-/// More than any cluster has members: with so many, all are forgotten but those that streams are on.
+/// More than any cluster has members: with so many, those are forgotten that nobody waits for or uses.
 const CONTACTS_MAX: usize = 64;
 /// Streams at a time on one connection, and so from this node to another.
 pub(super) const CARRIED: u32 = 1024;
@@ -35,7 +35,8 @@ const _: () = assert!(CARRIED * WINDOW < CONNECTION_WINDOW);
 pub(crate) enum Traffic {
     /// Calls, whose answers are taken at once.
     Calls,
-    /// What lasts as long as whoever asked wants, and stops while it does not read.
+    /// What lasts as long as whoever asked wants, and stops while it does not read; and questions in pieces, which stop while they
+    /// are not read.
     Streams,
 }
 
@@ -75,19 +76,15 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// A place for what is to be carried on it, to be held as long as that lasts; none: calls need none.
+    /// A place for a stream that is to be carried on it, to be held as long as that lasts.
     ///
     /// # Errors
     /// That there are as many streams on it as there may be.
-    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        let none = |_| {
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
             let why = format!("{CARRIED} streams come here from the node that answers, the most that may");
             ApiError::Busy(format!("{why}; ask again, or another node"))
-        };
-        match self.traffic {
-            Traffic::Calls => Ok(None),
-            Traffic::Streams => self.places.clone().try_acquire_owned().map(Some).map_err(none),
-        }
+        })
     }
 }
 
@@ -101,7 +98,9 @@ impl Peers {
     pub(crate) async fn connected(&self, contact: &Contact, traffic: Traffic) -> Result<Connected, String> {
         let (attempt, connecting) = {
             let mut known = self.known(traffic);
-            if let Some((attempt, connecting)) = known.by_contact.get(contact) {
+            if let Some((attempt, connecting)) = known.by_contact.get(contact)
+                && !is_given_up(connecting)
+            {
                 (*attempt, connecting.clone())
             } else {
                 known.attempts += 1;
@@ -149,17 +148,24 @@ impl Peers {
 }
 
 impl Known {
-    /// Forgets connections, if there are many.
+    /// Forgets connections that nobody uses, if there are many.
     fn tidy(&mut self) {
         if self.by_contact.len() >= CONTACTS_MAX {
-            self.by_contact.retain(|_, (_, connecting)| has_streams(connecting));
+            self.by_contact.retain(|_, (_, connecting)| is_used(connecting));
         }
     }
 }
 
-fn has_streams(connecting: &Connecting) -> bool {
-    let link = connecting.peek().and_then(|link| link.as_ref().ok());
-    link.is_some_and(|link| link.places.available_permits() < CARRIED as usize)
+/// Whether somebody waits for it, or has it.
+fn is_used(connecting: &Connecting) -> bool {
+    let is_had = |link: &Link| Arc::strong_count(&link.places) > 1;
+    connecting.strong_count().is_some_and(|all| all > 1)
+        || connecting.peek().and_then(|made| made.as_ref().ok()).is_some_and(is_had)
+}
+
+/// Whether nobody waits for it any more that has not been made: nobody went on with it, and its time may be over.
+fn is_given_up(connecting: &Connecting) -> bool {
+    connecting.strong_count() == Some(1) && connecting.peek().is_none()
 }
 
 fn connect(transport: Transport, address: String, traffic: Traffic) -> Connecting {
@@ -180,6 +186,7 @@ fn connect(transport: Transport, address: String, traffic: Traffic) -> Connectin
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
     use sheaf_model::{NodeId, Timestamp};
     use sheaf_trust::Authority;
     use tokio::net::TcpListener;
@@ -207,8 +214,34 @@ mod tests {
             assert!(error.contains("node 9 answers there"), "{error}");
         }
         let there = Contact::of(NodeId(9), &address);
+        peers.known(Traffic::Calls).by_contact.remove(&there);
+        // Who has given up leaves nothing to others that stands still meanwhile.
+        assert!(peers.connected(&there, Traffic::Calls).now_or_never().is_none(), "it takes a while");
+        let given_up = peers.known(Traffic::Calls).attempts;
         let first = peers.connected(&there, Traffic::Calls).await.unwrap();
         let again = peers.connected(&there, Traffic::Calls).await.unwrap();
         assert_eq!(first.attempt, again.attempt, "one serves all who mean that node");
+        assert_eq!(first.attempt, given_up + 1);
+    }
+
+    #[tokio::test]
+    async fn connections_to_many_nodes_are_kept_as_long_as_they_are_used() {
+        const NODES: u64 = CONTACTS_MAX as u64 + 10;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let peers = Peers::new(Transport::plain());
+        let contacts: Vec<_> = (1..=NODES).map(|node| Contact::of(NodeId(node), &address)).collect();
+        let all = || join_all(contacts.iter().map(|contact| peers.connected(contact, Traffic::Streams)));
+        let (first, again) = (all().await, all().await);
+        for (first, again) in first.iter().zip(&again) {
+            assert_eq!(first.as_ref().unwrap().attempt, again.as_ref().unwrap().attempt, "one serves all");
+        }
+        let places: Vec<_> = first.iter().skip(5).map(|it| it.as_ref().unwrap().place().unwrap()).collect();
+        drop((first, again));
+        peers.ended();
+        assert_eq!(peers.known(Traffic::Streams).by_contact.len(), places.len(), "what streams are on stays");
+        drop(places);
+        peers.ended();
+        assert!(peers.known(Traffic::Streams).by_contact.is_empty());
     }
 }

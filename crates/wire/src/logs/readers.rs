@@ -60,7 +60,7 @@ impl LogReaders {
         if matches!(opened, Err(ApiError::Unreachable { .. } | ApiError::Unavailable { .. })) {
             self.0.broken(contact, &connected);
         }
-        let reading = Reading { peers: self.0.clone(), place };
+        let reading = Reading { peers: self.0.clone(), place: Some(place) };
         let held = move |line| {
             let _held = &reading;
             line

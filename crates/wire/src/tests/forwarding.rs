@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use sheaf_model::{Actor, Contact, TraceContext};
+use sheaf_model::{Actor, Contact, JobName, JobSpec, ModuleRef, Subtasks, TraceContext};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -189,6 +189,9 @@ async fn who_takes_all_streams_of_a_node_keeps_no_call_waiting() {
     assert!(matches!(error, ApiError::Busy(_)), "{error:?} after {} streams", taken.len());
     let applied = client.apply_bucket(apply(None)).await.unwrap();
     assert_eq!(applied.warnings, ["leader"], "also by the node that answers all of them");
+    let job = JobSpec::new(JobName::new("job").unwrap(), ModuleRef::parse("ndvi").unwrap(), Subtasks::Items);
+    let error = client.submit_job(job, futures::stream::empty().boxed()).await.unwrap_err();
+    assert!(matches!(&error, ApiError::Unimplemented(_)), "it comes as far as to that node: {error:?}");
 }
 
 #[tokio::test]

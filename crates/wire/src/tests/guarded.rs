@@ -17,8 +17,9 @@ use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 
 use super::fake::{Fake, Script, apply, name};
+use super::idle;
 use super::peers::{Echo, SOON, header};
-use crate::bucket::{BucketLogs, OnBucket};
+use crate::bucket::{BucketLogs, ListBuckets, OnBucket};
 use crate::forward::Front;
 use crate::logs::LogsOf;
 use crate::peer::{HelloAsk, PeerClient, WatchNode};
@@ -135,7 +136,8 @@ impl Node {
         let echo = Arc::new(Echo::default());
         let server = Server::new().buckets(fake.clone()).peers(echo.clone()).agents(echo);
         let (refused, (stop, stopped)) = (Refused::default(), watch::channel(false));
-        let options = ServeOptions { calls: 100, node_calls: OWN_CALLS, ..ServeOptions::default() };
+        let few = ServeOptions { calls: 100, node_calls: OWN_CALLS, ..ServeOptions::default() };
+        let options = ServeOptions { answers: idle::LITTLE, ..few };
         let server = server.guarded(door.clone()).counting(refused.clone());
         let front = server.front(Script::new([target]), options, stopped).unwrap();
         serve(listener, front.clone(), certificate);
@@ -452,4 +454,16 @@ async fn streams_through_one_node_leave_places_for_others() {
         assert!(begun.elapsed() < SOON, "the place is not given back: {error}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_answers_leaves_room_for_those_that_other_nodes_carry() {
+    let leader = Node::start(Target::Local, None).await;
+    let shown = format!("Bearer {}", Bearer::Token(token(1)).reveal());
+    let channel = idle::caller(&leader.address).await;
+    let unread = idle::until_refused(&channel, &shown).await;
+    assert_eq!(unread.len(), idle::FEW);
+    let through = leader.viewer_by(Some(Certificate::Node(NodeId(7)))).await;
+    through.list_buckets(ListBuckets::default()).await.expect("it is read at once");
+    drop(unread);
 }

@@ -1,7 +1,6 @@
 //! A call on its way to another node, and the answer on its way back.
 
 use http::Response;
-use http_body_util::BodyExt as _;
 use sheaf_model::Contact;
 use tonic::body::Body;
 use tonic::{Status, TimeoutExpired};
@@ -11,9 +10,10 @@ use super::{Attempt, Inner, judged, placed, refuse};
 use crate::Applies;
 use crate::client::{caused_by, explain, never_sent};
 use crate::forward::Class;
-use crate::forward::body::{Answer, Room, whole};
+use crate::forward::body::{Answer, Held, Room, Unread, whole};
 use crate::forward::call::{Call, broken_change, broken_read};
 use crate::forward::peers::Traffic;
+use crate::guard::Certificate;
 
 impl Inner {
     pub(super) async fn forward(&self, to: &Contact, call: &mut Call) -> Attempt {
@@ -23,7 +23,8 @@ impl Inner {
             Ok(connected) => connected,
             Err(why) => return Attempt::Failed(why, Applies::No),
         };
-        let place = match connected.place() {
+        // Who reads no streams keeps no question in pieces out: its answer is taken at once.
+        let place = match call.stream.then(|| connected.place()).transpose() {
             Ok(place) => place,
             Err(error) => {
                 self.refused.another();
@@ -47,7 +48,9 @@ impl Inner {
                 Attempt::Answered(response) if call.stream => {
                     Attempt::Answered(placed(self.relayed(call, response), place))
                 }
-                Attempt::Answered(response) => self.taken(call.class, call.long, response).await,
+                Attempt::Answered(response) => {
+                    self.taken(call.class, call.long, self.for_answer(call), response).await
+                }
                 failed => failed,
             },
             // The transport's own timer, a little early: ours ends the attempt.
@@ -67,30 +70,41 @@ impl Inner {
         response.map(|body| Body::new(Answer::new(body).or_if_broken(broken).until(self.stopped())))
     }
 
+    /// What an answer may take until its caller has taken it. What was changed is told, however much waits here.
+    pub(super) fn for_answer(&self, call: &Call) -> Held {
+        if call.class == Class::Change {
+            return Room::of_answers(usize::MAX).nothing(true);
+        }
+        match call.parts.extensions.get::<Certificate>() {
+            Some(Certificate::Node(_)) => self.answers_to_nodes.nothing(true),
+            Some(Certificate::Bootstrap) | None => self.answers.nothing(true),
+        }
+    }
+
     /// An answer that is no stream, all of it before any is given on: what its caller does not take must not fill the connection
-    /// that others' answers come on.
-    async fn taken(&self, class: Class, long: bool, response: Response<Body>) -> Attempt {
+    /// that others' answers come on, nor more of this node's memory than there is for it.
+    pub(super) async fn taken(
+        &self,
+        class: Class,
+        long: bool,
+        held: Held,
+        response: Response<Body>,
+    ) -> Attempt {
         let (parts, body) = response.into_parts();
         // A status alone: nothing is to come.
         if http_body::Body::is_end_stream(&body) {
             return Attempt::Answered(Response::from_parts(parts, body));
         }
-        let read = match body.collect().await {
-            Ok(read) => read,
-            Err(status) => {
-                let why = format!("the connection to the node that answers broke: {}", status.message());
-                return Attempt::Failed(why, perhaps(class));
-            }
-        };
-        // What was changed is told, however much waits here to be taken.
-        let room = if class == Class::Change { Room::of_answers(usize::MAX) } else { self.answers.clone() };
-        Attempt::Answered(match whole(read, room.nothing(true)) {
-            Ok(body) => Response::from_parts(parts, body),
-            Err(error) => {
+        match whole(body, held).await {
+            Ok(body) => Attempt::Answered(Response::from_parts(parts, body)),
+            Err(Unread::NoRoom(error)) => {
                 self.refused.another();
-                refuse(error, long)
+                Attempt::Answered(refuse(error, long))
             }
-        })
+            Err(Unread::Broken(why)) => {
+                Attempt::Failed(format!("the answer broke off: {why}"), perhaps(class))
+            }
+        }
     }
 }
 
