@@ -317,6 +317,14 @@ struct Place {
     unpurged: Option<Revision>,
 }
 
+impl Place {
+    /// Whether nothing of the bucket failed here, and gate 3 does not refuse it.
+    fn is_well(&self) -> bool {
+        let passes = |verdict: &Arc<Verdict>| verdict.gates[2].pass == Some(true);
+        self.retry_at.is_none() && self.failures == 0 && self.verdict.as_ref().is_some_and(passes)
+    }
+}
+
 impl NodeState {
     /// A node that knows nothing yet.
     pub fn new(identity: Identity, config: Here) -> Self {

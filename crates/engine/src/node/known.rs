@@ -11,7 +11,7 @@ use sheaf_model::{
 
 use super::question::Key;
 use super::rules::Rules;
-use super::{Action, NodeState, Place};
+use super::{Action, NodeState};
 use crate::reconcile::{self, Origin};
 
 /// The replicated state as far as this node is concerned, at one revision.
@@ -145,14 +145,16 @@ impl NodeState {
                     self.dirty.insert(bucket);
                 }
                 // Whatever is bound anywhere is told to all nodes: most of it changes nothing here.
-                Put::Elsewhere(bucket) if self.is_well(&bucket) => {
-                    if self.leaves_behind(&bucket) {
-                        self.dirty.insert(bucket);
+                Put::Elsewhere(bucket, is_bound) => {
+                    let well = self.places.get(&bucket).filter(|place| place.is_well());
+                    match well.map(|place| place.seen.is_some()) {
+                        None => {
+                            self.may_succeed_now(&bucket, now);
+                            self.dirty.insert(bucket);
+                        }
+                        Some(is_here) if is_here && is_bound => drop(self.dirty.insert(bucket)),
+                        Some(_) => {}
                     }
-                }
-                Put::Elsewhere(bucket) => {
-                    self.may_succeed_now(&bucket, now);
-                    self.dirty.insert(bucket);
                 }
                 Put::Own => {
                     self.retire = true;
@@ -172,20 +174,6 @@ impl NodeState {
                 self.dirty.insert(bucket);
             }
         }
-    }
-
-    /// Whether nothing of a bucket failed here, and gate 3 does not refuse it.
-    fn is_well(&self, bucket: &BucketName) -> bool {
-        let passes = |place: &Place| place.verdict.as_ref().is_some_and(|it| it.gates[2].pass == Some(true));
-        self.places
-            .get(bucket)
-            .is_some_and(|place| place.retry_at.is_none() && place.failures == 0 && passes(place))
-    }
-
-    /// Whether something is here of a bucket that is bound to another node.
-    fn leaves_behind(&self, bucket: &BucketName) -> bool {
-        let is_elsewhere = self.known.buckets.get(bucket).is_some_and(|it| it.elsewhere.is_some());
-        is_elsewhere && self.places.get(bucket).is_some_and(|place| place.seen.is_some())
     }
 
     /// Something of a bucket changed: gate 3 must be known, and what failed may now succeed.
@@ -218,8 +206,8 @@ fn is_news(known: &Known, binding: &WatchedBinding) -> bool {
 enum Put {
     /// And whether its module is, or was, one that artifacts or processes are kept for.
     Bucket(BucketName, bool),
-    /// About where a bucket is bound, and not to this node, now or before.
-    Elsewhere(BucketName),
+    /// About where a bucket is bound, and not to this node, now or before; and whether it is known to be to another one.
+    Elsewhere(BucketName, bool),
     Module(ModuleRef),
     Own,
     Nothing,
@@ -279,7 +267,11 @@ impl Known {
             }
             WatchItem::ResidueGone(name) => {
                 let had = self.residues.remove(&name).is_some();
-                if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
+                if had {
+                    return Put::Bucket(name, false);
+                }
+                let is_bound = self.buckets.get(&name).is_some_and(|it| it.elsewhere.is_some());
+                Put::Elsewhere(name, is_bound)
             }
         }
     }
@@ -302,15 +294,15 @@ impl Known {
 
     /// A bucket is not bound to this node; under which epoch it is to another one, if it is.
     fn not_here(&mut self, name: BucketName, elsewhere: Option<Epoch>) -> Put {
-        self.elsewhere(&name, elsewhere);
+        let is_known = self.elsewhere(&name, elsewhere);
         let had = self.bindings.remove(&name).is_some();
-        if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
+        if had { Put::Bucket(name, false) } else { Put::Elsewhere(name, is_known && elsewhere.is_some()) }
     }
 
-    fn elsewhere(&mut self, name: &BucketName, epoch: Option<Epoch>) {
-        if let Some(bucket) = self.buckets.get_mut(name) {
-            bucket.elsewhere = epoch;
-        }
+    /// Whether the bucket is known here.
+    fn elsewhere(&mut self, name: &BucketName, epoch: Option<Epoch>) -> bool {
+        let bucket = self.buckets.get_mut(name);
+        bucket.map(|bucket| bucket.elsewhere = epoch).is_some()
     }
 }
 

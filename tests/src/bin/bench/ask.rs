@@ -18,6 +18,7 @@ pub(crate) struct Ask {
     seeds: Option<u64>,
     large: Large,
     target: Option<String>,
+    case: Option<String>,
     former: Option<PathBuf>,
     image: Option<String>,
     package: Option<PathBuf>,
@@ -72,6 +73,7 @@ impl Ask {
                 "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
                 "--target" => ask.target = Some(value),
+                "--case" => ask.case = Some(value),
                 "--from" => ask.former = Some(value.into()),
                 "--image" => ask.image = Some(value),
                 "--package" => ask.package = Some(value.into()),
@@ -138,6 +140,11 @@ impl Ask {
 
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
+    }
+
+    /// Whether what has this name is asked for: all is, unless a part of a name is given.
+    pub(crate) fn has_case(&self, name: &str) -> bool {
+        self.case.as_ref().is_none_or(|case| name.contains(case.as_str()))
     }
 
     /// The binary of another version.

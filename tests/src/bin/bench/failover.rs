@@ -41,6 +41,10 @@ struct Case<'a> {
     worst: Duration,
 }
 
+const PARTITION: &str = "partition of a node";
+const TRANSFER: &str = "planned transfer of leadership";
+const RESTART: &str = "agent restart";
+
 const DEFAULTS: [&str; 3] = ["lease.heartbeat=500ms", "lease.ttl=3s", "lease.kill_margin=1s"];
 const QUICK: [&str; 3] = ["lease.heartbeat=150ms", "lease.ttl=1s", "lease.kill_margin=300ms"];
 
@@ -100,14 +104,20 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let cluster = scene::cluster(machine, "", NODES);
     scene::beating(&cluster);
     let bystanders = Bystanders::start(&cluster);
-    for case in &CASES {
+    for case in CASES.iter().filter(|case| ask.has_case(case.name)) {
         measure(&cluster, case, &bystanders, trials, figures);
     }
     cluster.cli(&[&["cluster", "settings"], &DEFAULTS[..]].concat()).ok();
-    transfers(&cluster, trials.count, figures);
-    restarts(&cluster, &bystanders, trials.count, figures);
+    if ask.has_case(TRANSFER) {
+        transfers(&cluster, trials.count, figures);
+    }
+    if ask.has_case(RESTART) {
+        restarts(&cluster, &bystanders, trials.count, figures);
+    }
     scene::end(cluster);
-    partitions(machine, trials, figures);
+    if ask.has_case(PARTITION) {
+        partitions(machine, trials, figures);
+    }
 }
 
 /// A node that is alive and well, and that nobody hears nor reaches.
@@ -121,7 +131,7 @@ fn partitions(machine: &Arc<Machine>, trials: Trials, figures: &Figures) {
         others.flat_map(|other| [(other, node), (node, other)]).collect()
     };
     let (cut, mend) = (|agent: &Agent| net.cut(&ways(agent)), |agent: &Agent| net.mend(&ways(agent)));
-    let case = Case { name: "partition of a node", lose: &cut, after: &mend, ..KILLED };
+    let case = Case { name: PARTITION, lose: &cut, after: &mend, ..KILLED };
     measure(&cluster, &case, &bystanders, trials, figures);
     scene::end(cluster);
 }
@@ -252,7 +262,9 @@ fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: us
         now
     };
     let lost: Vec<u64> = victims.iter().map(lost).collect();
-    let took = trials.iter().zip(lost).map(|(trial, lost)| trial.lives_elsewhere(lost)).collect();
+    let took: Vec<Duration> =
+        trials.iter().zip(lost).map(|(trial, lost)| trial.lives_elsewhere(lost)).collect();
+    tell_late(cluster, case, trials.iter().zip(&took));
     let silent = writes.map(|both| both.map(|writes| writes.longest_silence(since)));
     for victim in &victims {
         (case.after)(victim);
@@ -269,6 +281,18 @@ fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: us
     }
     cluster.delete(&trials.iter().map(|trial| trial.bucket.as_str()).collect::<Vec<_>>());
     Round { took, silent, interrupted }
+}
+
+/// What happened meanwhile, where a bucket runs too late.
+fn tell_late<'a>(
+    cluster: &Cluster,
+    case: &Case<'_>,
+    trials: impl Iterator<Item = (&'a Trial<'a>, &'a Duration)>,
+) {
+    for (trial, took) in trials.filter(|(_, took)| **took > case.worst) {
+        eprintln!("{} was lost, {} ran elsewhere after {}:", trial.victim.name(), trial.bucket, brief(*took));
+        eprintln!("{}", cluster.cli(&["events", "--since", "15s"]).stdout);
+    }
 }
 
 /// Binds each trial's bucket to its node; afterwards it may run anywhere but where another one's node is lost with it. All
@@ -307,8 +331,8 @@ fn transfers(cluster: &Cluster, trials: usize, figures: &Figures) {
         writes.longest_silence(since)
     };
     let goal = (Duration::from_millis(150), Duration::from_millis(150));
-    let name = "planned transfer of leadership: no change is acknowledged";
-    judged(name, (0..trials).map(handed_over).collect(), goal, figures);
+    let name = format!("{TRANSFER}: no change is acknowledged");
+    judged(&name, (0..trials).map(handed_over).collect(), goal, figures);
 }
 
 /// Restarts agents, leaders too: what runs goes on, and everything stays where it is.
@@ -326,10 +350,14 @@ fn restarts(cluster: &Cluster, bystanders: &Bystanders, trials: usize, figures: 
         moved += bound.iter().filter(|row| !still.contains(row)).count();
     }
     let none = |count: usize| Goal { text: "0", reached: Some(count == 0) };
-    figures.promise("agent restart: instances interrupted", &interrupted.to_string(), &none(interrupted));
-    figures.promise("agent restart: buckets moved", &moved.to_string(), &none(moved));
+    figures.promise(
+        &format!("{RESTART}: instances interrupted"),
+        &interrupted.to_string(),
+        &none(interrupted),
+    );
+    figures.promise(&format!("{RESTART}: buckets moved"), &moved.to_string(), &none(moved));
     let times: Times = times.into_iter().collect();
-    figures.aside("agent restart: from SIGTERM until the node is ready again", &times.to_string());
+    figures.aside(&format!("{RESTART}: from SIGTERM until the node is ready again"), &times.to_string());
 }
 
 /// What is bound where, under which epoch.

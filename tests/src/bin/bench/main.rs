@@ -96,7 +96,7 @@ const BENCHES: [Bench; 20] = [
     },
     Bench {
         name: "failover",
-        about: "7 agents: a bucket's node is lost, the leader is killed or hands over, agents restart  [--trials 20] [--at-once 3]",
+        about: "7 agents: a bucket's node is lost, the leader is killed or hands over, agents restart  [--trials 20] [--at-once 3] [--case PART-OF-NAME]",
         run: failover::run,
     },
     Bench {
