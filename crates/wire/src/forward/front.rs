@@ -475,8 +475,8 @@ fn traced(request: &mut Request<Body>, class: Class) -> Option<trace::Span> {
     Some(span)
 }
 
-/// An answer that has a place as long as it lasts.
-fn placed(response: Response<Body>, place: Option<impl Send + 'static>) -> Response<Body> {
+/// An answer that has a place until the last of it has gone to its caller.
+fn placed(response: Response<Body>, place: Option<impl Send + Sync + 'static>) -> Response<Body> {
     match place {
         Some(place) => response.map(|body| Body::new(Answer::new(body).at(place))),
         None => response,
