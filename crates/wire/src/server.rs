@@ -49,6 +49,8 @@ pub const MESSAGE_MAX: usize = 16 << 20;
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all questions on a connection together.
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Longest question about health or services, in bytes: a name, and whoever asks may ask it.
+const NAMING_MAX: usize = 4 << 10;
 /// Most calls at a time on one connection. Forwarding nodes carry those of many clients on one: all that a node takes, and some
 /// more.
 const STREAMS_MAX: u32 = 16_384;
@@ -386,8 +388,10 @@ impl Server {
         let v1 = builder().build_v1().map_err(failed)?;
         let v1alpha = builder().build_v1alpha().map_err(failed)?;
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
-        self = self.add(v1).add(v1alpha);
-        Ok(self.add(tonic_health::pb::health_server::HealthServer::new(health)))
+        let health = tonic_health::pb::health_server::HealthServer::new(health);
+        self = self.add(v1.max_decoding_message_size(NAMING_MAX));
+        self = self.add(v1alpha.max_decoding_message_size(NAMING_MAX));
+        Ok(self.add(health.max_decoding_message_size(NAMING_MAX)))
     }
 }
 

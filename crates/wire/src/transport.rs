@@ -37,7 +37,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::{Channel, Endpoint};
 
-pub(crate) use connection::{Arrived, Connection};
+pub(crate) use connection::{Arrived, Connection, TO_ALL};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
 pub(crate) use crowd::Nodes;
 pub use crowd::{Crowd, Network, Place};

@@ -210,18 +210,18 @@ pub(super) struct Answer {
     until: Option<BoxFuture<'static, Status>>,
     /// The status in place of a connection's error.
     broken: Option<fn(&Status) -> Status>,
-    /// Its places among what is under way on this node, given back when dropped.
-    _place: Option<Box<dyn Send>>,
+    /// Its places among what is under way on this node, given back when it is dropped and the last of it has gone to its caller.
+    place: Option<Arc<dyn Send + Sync>>,
     ended: bool,
 }
 
 impl Answer {
     pub(super) fn new(inner: Body) -> Self {
-        Self { inner, until: None, broken: None, _place: None, ended: false }
+        Self { inner, until: None, broken: None, place: None, ended: false }
     }
 
-    pub(super) fn at(mut self, place: impl Send + 'static) -> Self {
-        self._place = Some(Box::new(place));
+    pub(super) fn at(mut self, place: impl Send + Sync + 'static) -> Self {
+        self.place = Some(Arc::new(place));
         self
     }
 
@@ -242,6 +242,14 @@ impl Answer {
             Ok(()) => Ok(Frame::trailers(trailers)),
             Err(status) => Err(status),
         }))
+    }
+
+    /// A part of it, with its places.
+    fn placed(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match &self.place {
+            Some(place) => frame.map_data(|data| Waiting::bytes(data, place.clone())),
+            None => frame,
+        }
     }
 }
 
@@ -285,18 +293,24 @@ pub(super) async fn whole(mut body: Body, mut held: Held) -> Result<Body, Unread
             all.freeze()
         }
     };
-    // The transport has taken over all of a body long before it has sent it.
-    let data = Bytes::from_owner(Waiting { data, _held: held });
+    let data = Waiting::bytes(data, held);
     Ok(Body::new(Full::new(data).with_trailers(std::future::ready(trailers.map(Ok)))))
 }
 
-/// Bytes of an answer, with the room that they take.
-struct Waiting {
+/// Bytes of an answer, with what they take as long as they have not gone to its caller: the transport has taken over all of a body
+/// long before it has sent it.
+struct Waiting<T> {
     data: Bytes,
-    _held: Held,
+    _taken: T,
 }
 
-impl AsRef<[u8]> for Waiting {
+impl<T: Send + 'static> Waiting<T> {
+    fn bytes(data: Bytes, taken: T) -> Bytes {
+        Bytes::from_owner(Self { data, _taken: taken })
+    }
+}
+
+impl<T> AsRef<[u8]> for Waiting<T> {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -318,7 +332,8 @@ impl http_body::Body for Answer {
                 Some(instead) => self.end(&instead(&status)),
                 None => Poll::Ready(Some(Err(status))),
             },
-            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.placed(frame)))),
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.until.as_mut().map(|until| until.as_mut().poll(cx)) {
                 Some(Poll::Ready(status)) => self.end(&status),
                 Some(Poll::Pending) | None => Poll::Pending,
@@ -339,6 +354,7 @@ impl http_body::Body for Answer {
 mod tests {
     use futures::stream;
     use http_body_util::StreamBody;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -399,6 +415,19 @@ mod tests {
         drop(data);
         drop(read(10_000).await.unwrap());
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_its_place_until_the_last_of_it_has_gone_to_its_caller() {
+        let places = Arc::new(Semaphore::new(1));
+        let mut answer = Answer::new(body(1000)).at(places.clone().try_acquire_owned().unwrap());
+        // As a transport does it that has not sent anything yet.
+        let data = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(answer.frame().await.is_none());
+        drop(answer);
+        assert_eq!((data.len(), places.available_permits()), (1000, 0));
+        drop(data);
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]

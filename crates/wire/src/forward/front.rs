@@ -27,10 +27,10 @@ use super::peers::{CARRIED, Peers};
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::error::{from_status, to_status};
-use crate::guard::{self, Certificate, Guard, door};
+use crate::guard::{self, Certificate, Guard, Need, door};
 use crate::server::{Refused, ServeOptions};
 use crate::trace::{self, Kind, TRACEPARENT};
-use crate::transport::{Arrived, Nodes, Place};
+use crate::transport::{Arrived, Nodes, Place, TO_ALL};
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
 /// How often a call is carried on before it must run in a circle.
@@ -252,28 +252,49 @@ impl Inner {
     async fn own(&self, mut request: Request<Body>, stream: bool, long: bool) -> Response<Body> {
         request.headers_mut().remove(FORWARDED);
         let request = self.signed(request);
-        let by_node = match self.place_of_node(&request, &self.nodes, "calls") {
-            Ok(place) => place,
+        let (by_node, place) = match self.places_of_own(&request, stream) {
+            Ok(places) => places,
             Err(error) => return refuse(error, long),
         };
+        let response = if STRANGE.contains(&request.uri().path()) {
+            match self.strange(request).await {
+                Ok((request, _place)) => self.local(request, long).await,
+                Err(error) => return refuse(error, long),
+            }
+        } else {
+            self.local(request, long).await
+        };
+        let response = if stream { self.ending(response) } else { response };
+        placed(response, (by_node.is_some() || place.is_some()).then_some((by_node, place)))
+    }
+
+    /// What a call that is meant for this node takes until its answer has gone: a place among those of the node whose it is; and
+    /// where nothing is needed, one among the streams of all who ask, or among the calls of its connection.
+    fn places_of_own(
+        &self,
+        request: &Request<Body>,
+        stream: bool,
+    ) -> Result<(Option<Place<NodeId>>, Option<OwnedSemaphorePermit>), ApiError> {
+        let by_node = self.place_of_node(request, &self.nodes, "calls")?;
         let path = request.uri().path();
-        if STRANGE.contains(&path) {
-            return match self.strange(request).await {
-                Ok((request, _place)) => self.ending(self.local(request, long).await),
-                Err(error) => refuse(error, long),
-            };
-        }
-        let is_for_all = stream && path.starts_with("/grpc.");
-        let place = match is_for_all.then(|| self.place(&self.streams_to_all)).transpose() {
-            Ok(place) => place,
-            Err(error) => return refuse(error, long),
+        let place = if stream && path.starts_with("/grpc.") {
+            Some(self.place(&self.streams_to_all)?)
+        } else if by_node.is_none() && guard::need(path) == Need::Nothing {
+            self.place_on_connection(request)?
+        } else {
+            None
         };
-        let response = self.local(request, long).await;
-        if !stream {
-            return response;
-        }
-        let places = (by_node.is_some() || place.is_some()).then_some((by_node, place));
-        placed(self.ending(response), places)
+        Ok((by_node, place))
+    }
+
+    /// A place among the calls of its connection that whoever asks may make.
+    fn place_on_connection(&self, request: &Request<Body>) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let Some(arrived) = request.extensions().get::<Arrived>() else { return Ok(None) };
+        arrived.to_all.clone().try_acquire_owned().map(Some).map_err(|_| {
+            self.refused.another();
+            let why = format!("{TO_ALL} calls that need no token are under way on this connection");
+            ApiError::Busy(format!("{why}, the most that it may have; their answers must be taken first"))
+        })
     }
 
     /// A place among public streams; and among those of the node whose certificate comes with it, if that is one's: whoever opens
@@ -475,8 +496,8 @@ fn traced(request: &mut Request<Body>, class: Class) -> Option<trace::Span> {
     Some(span)
 }
 
-/// An answer that has a place as long as it lasts.
-fn placed(response: Response<Body>, place: Option<impl Send + 'static>) -> Response<Body> {
+/// An answer that has a place until the last of it has gone to its caller.
+fn placed(response: Response<Body>, place: Option<impl Send + Sync + 'static>) -> Response<Body> {
     match place {
         Some(place) => response.map(|body| Body::new(Answer::new(body).at(place))),
         None => response,

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use sheaf_model::{
     Actor, ClusterId, Contact, NodeId, NodeKey, Prefix, Rights, Role, TokenId, TokenName, TokenText,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
@@ -100,7 +101,7 @@ impl tower::Service<Request<Body>> for Certified<Front> {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let tcp = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        request.extensions_mut().insert(Arrived { remote: tcp, holder: None });
+        request.extensions_mut().insert(Arrived::new(tcp, None));
         if let Some(certificate) = self.1 {
             request.extensions_mut().insert(certificate);
         }
@@ -212,7 +213,7 @@ async fn a_call_needs_a_token_that_is_known_and_reaches_far_enough() {
 async fn endless(node: &Node, begin: usize) -> ApiError {
     use http_body_util::StreamBody;
     use tower::ServiceExt as _;
-    let first = http_body::Frame::data(bytes::Bytes::from(vec![0; begin]));
+    let first = http_body::Frame::data(Bytes::from(vec![0; begin]));
     let frames = futures::stream::iter([Ok::<_, tonic::Status>(first)]).chain(futures::stream::pending());
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
     let request = Request::post("/sheaf.v1.BucketService/List").header("content-type", "application/grpc");
@@ -231,6 +232,35 @@ async fn who_is_not_let_in_is_told_before_anything_is_read() {
     let node = Node::start(Target::To(Contact::anyone(super::fake::nobody().await)), None).await;
     assert!(matches!(endless(&node, 100_000).await, ApiError::Unauthenticated(_)));
     assert!(node.door.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_is_refused_leaves_no_stream_behind_by_a_question_that_does_not_end() {
+    let node = Node::start(Target::Local, None).await;
+    let stream = TcpStream::connect(&node.address).await.unwrap();
+    // Nothing is taken but what every answer begins with.
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for path in [
+        "/sheaf.v1.BucketService/List",
+        "/sheaf.v1.BucketService/Logs",
+        "/sheaf.v1.JobService/Submit",
+        "/sheaf.peer.v1.AgentService/Watch",
+        "/x.Y/Z",
+    ] {
+        let request = Request::post(format!("http://{}{path}", node.address));
+        let request = request.header("content-type", "application/grpc").body(()).unwrap();
+        let (answer, mut question) = client.send_request(request, false).unwrap();
+        let answer = tokio::time::timeout(SOON, answer).await.expect("nobody waits for its end").unwrap();
+        let refused = tonic::Status::from_header_map(answer.headers()).expect("an error");
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{path}: {refused}");
+        assert!(answer.body().is_end_stream(), "{path}: nothing else is to come");
+        let over = std::future::poll_fn(|context| question.poll_reset(context));
+        let over = tokio::time::timeout(SOON, over).await.expect("nor does anybody listen").unwrap();
+        assert_eq!(over, h2::Reason::NO_ERROR, "{path}");
+    }
 }
 
 #[tokio::test]

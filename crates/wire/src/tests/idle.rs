@@ -1,17 +1,23 @@
 //! Callers that take nothing of what they have asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message;
 use sheaf_model::Contact;
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1 as reflection;
 use tower::ServiceExt as _;
 
 use super::fake::{Fake, Running, Script, apply, name};
@@ -20,7 +26,8 @@ use super::peers::SOON;
 use crate::bucket::BucketLogs;
 use crate::logs::LogsOf;
 use crate::proto::v1;
-use crate::{ServeOptions, Target};
+use crate::transport::TO_ALL;
+use crate::{Alone, ServeOptions, Target};
 
 /// What each answer may have under way to such a caller, in bytes: about a line.
 const WINDOW: u32 = 64 << 10;
@@ -36,6 +43,11 @@ pub(super) const LITTLE: usize = 8 << 20;
 pub(super) const FEW: usize = 7;
 /// What is asked, and answered with what is asked.
 const LIST: &str = "/sheaf.v1.BucketService/List";
+/// What whoever reaches a node may ask: for one answer, and for a stream.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const REFLECT: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+/// More answers than anybody may leave unread.
+const TOO_MANY: usize = 100;
 /// Turns of the runtime in which nothing is printed: whoever prints waits for its readers.
 const TURNS: usize = 1000;
 /// What somebody reads of an endless stream.
@@ -43,8 +55,13 @@ const LINES: usize = 100;
 
 /// A caller's connection, on which none of its answers waits for another.
 pub(super) async fn caller(address: &str) -> Channel {
+    caller_with(address, WINDOW).await
+}
+
+/// The same of one that takes so many bytes of each answer, unless it reads.
+async fn caller_with(address: &str, window: u32) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(ALL);
+    let endpoint = endpoint.initial_stream_window_size(window).initial_connection_window_size(ALL);
     endpoint.connect().await.unwrap()
 }
 
@@ -75,9 +92,19 @@ fn list() -> v1::ListBucketsRequest {
 
 /// Answers that nobody reads, until no more are given, for want of room.
 pub(super) async fn until_refused(channel: &Channel, shown: &str) -> Vec<Response<Body>> {
+    until_no_more(channel, LIST, &list(), shown).await
+}
+
+/// The same of such answers.
+async fn until_no_more(
+    channel: &Channel,
+    path: &str,
+    question: &impl Message,
+    shown: &str,
+) -> Vec<Response<Body>> {
     let mut idle = Vec::new();
-    for _ in 0..ANSWERS {
-        let answer = asked(channel, LIST, &list(), shown).await;
+    for _ in 0..TOO_MANY {
+        let answer = asked(channel, path, question, shown).await;
         let Some(refused) = Status::from_header_map(answer.headers()) else {
             idle.push(answer);
             continue;
@@ -85,7 +112,21 @@ pub(super) async fn until_refused(channel: &Channel, shown: &str) -> Vec<Respons
         assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
         return idle;
     }
-    panic!("there is room for {ANSWERS} answers that nobody reads");
+    panic!("there is room for {TOO_MANY} answers that nobody reads");
+}
+
+/// Whether a probe is answered on that connection.
+async fn is_probed(channel: &Channel) -> bool {
+    let answer = asked(channel, CHECK, &HealthCheckRequest::default(), "").await;
+    !answer.headers().contains_key("grpc-status")
+}
+
+/// Waits until it is.
+async fn until_probed(channel: &Channel) {
+    let begun = Instant::now();
+    while !is_probed(channel).await {
+        assert!(begun.elapsed() < SOON, "the places are not given back");
+    }
 }
 
 /// Waits until nobody takes anything more.
@@ -166,4 +207,61 @@ async fn answers_that_nobody_reads_take_no_more_memory_than_there_is_for_them() 
         }
         assert_eq!(until_refused(&caller, "").await.len(), FEW, "the room is given back");
     }
+}
+
+#[tokio::test]
+async fn who_shows_nothing_has_few_answers_on_a_connection_that_it_does_not_take() {
+    let node = Running::start("node", Arc::new(Alone)).await;
+    // Nothing of an answer is taken, or its first byte, with which the transport takes over all of it.
+    for window in [0, 1] {
+        let (idler, before) = (caller_with(&node.address, window).await, node.refused.times());
+        let idle = until_no_more(&idler, CHECK, &HealthCheckRequest::default(), "").await;
+        assert_eq!((idle.len(), node.refused.times()), (TO_ALL, before + 1));
+        // What needs more is answered there all the same, and others' probes are, as often as they ask.
+        ask(&idler, LIST, &v1::ListBucketsRequest::default()).await;
+        let mut probe = HealthClient::new(caller(&node.address).await);
+        for _ in 0..4 * TO_ALL {
+            probe.check(HealthCheckRequest::default()).await.expect("it takes its answers");
+        }
+        drop(idle);
+        until_probed(&idler).await;
+    }
+}
+
+#[tokio::test]
+async fn streams_that_whoever_asks_may_open_have_their_places_until_all_of_them_is_taken() {
+    let node = Running::start("node", Arc::new(Alone)).await;
+    let caller = caller_with(&node.address, 1).await;
+    let services = reflection::server_reflection_request::MessageRequest::ListServices(String::new());
+    let services =
+        reflection::ServerReflectionRequest { host: String::new(), message_request: Some(services) };
+    let idle = until_no_more(&caller, REFLECT, &services, "").await;
+    assert!(idle.len() >= 32, "{}", idle.len());
+    assert!(is_probed(&caller).await, "all else is answered");
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_end_and_needs_nothing_has_its_place_and_is_not_long() {
+    let node = Running::start("node", Arc::new(Alone)).await;
+    let caller = caller(&node.address).await;
+    let mut asking = Vec::new();
+    while is_probed(&caller).await {
+        assert!(asking.len() < TOO_MANY, "nothing is refused");
+        let endless = futures::stream::pending::<Result<Frame<Bytes>, Status>>();
+        let request = Request::post(CHECK).header("content-type", "application/grpc");
+        let request = request.body(Body::new(StreamBody::new(endless))).unwrap();
+        asking.push(tokio::spawn(caller.clone().oneshot(request)));
+        // It is on its way before the next probe.
+        tokio::task::yield_now().await;
+    }
+    assert!(asking.len() >= TO_ALL, "{}", asking.len());
+    for asking in asking {
+        asking.abort();
+    }
+    until_probed(&caller).await;
+
+    let long = HealthCheckRequest { service: "x".repeat(10_000) };
+    let refused = asked(&caller, CHECK, &long, "").await;
+    let refused = Status::from_header_map(refused.headers()).expect("it is no name");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
 }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sheaf_model::{Holder, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -16,16 +18,26 @@ use super::crowd::Place;
 use super::verify;
 use crate::guard::Certificate;
 
+/// Calls at a time on one connection that whoever asks may make, as long as their answers have not gone. Probes, and nodes that look
+/// for others, make one after the other.
+pub(crate) const TO_ALL: usize = 16;
+
 /// Where a call comes from; with each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     /// The other side's address.
     pub(crate) remote: Option<SocketAddr>,
     /// Whose certificate it has shown, verified; none: it showed none.
     pub(crate) holder: Option<Holder>,
+    /// Places for the calls of its connection that whoever asks may make; clones share them.
+    pub(crate) to_all: Arc<Semaphore>,
 }
 
 impl Arrived {
+    pub(crate) fn new(remote: Option<SocketAddr>, holder: Option<Holder>) -> Self {
+        Self { remote, holder, to_all: Arc::new(Semaphore::new(TO_ALL)) }
+    }
+
     /// The same, as guards see it.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
         match self.holder? {
@@ -63,14 +75,14 @@ enum Io {
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream) -> Self {
-        let arrived = Arrived { remote: stream.peer_addr().ok(), holder: None };
+        let arrived = Arrived::new(stream.peer_addr().ok(), None);
         Self::new(Io::Plain(stream), arrived)
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
         let (tcp, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(|chain| chain.first());
-        let arrived = Arrived { remote: tcp.peer_addr().ok(), holder: shown.and_then(verify::holder) };
+        let arrived = Arrived::new(tcp.peer_addr().ok(), shown.and_then(verify::holder));
         Self::new(Io::Tls(Box::new(stream)), arrived)
     }
 
@@ -106,7 +118,7 @@ impl Connected for Connection {
     type ConnectInfo = Arrived;
 
     fn connect_info(&self) -> Arrived {
-        self.arrived
+        self.arrived.clone()
     }
 }
 
