@@ -38,8 +38,8 @@
 //! | `two_disks_full` | 3 | two voters whose disks are full stop changes, which says so, and neither reads nor votes |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
-//! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
-//! | `tour` | 3 | what the screen of `sheaf dev` and the readme say to try, as it stands there |
+//! | `dev` | 4 | that nothing is left of what a newcomer sees first |
+//! | `tour` | 3 | what a newcomer sees first, and what the screen of `sheaf dev` and the readme say to try, as it stands there |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
