@@ -65,6 +65,8 @@ mod crowd;
 mod debug;
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/died.rs"]
+mod died;
 #[path = "cluster/disaster.rs"]
 mod disaster;
 #[path = "cluster/disk.rs"]
@@ -286,10 +288,10 @@ fn plugins() {
     plugin::cases(&mut cases, &cluster);
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
-    python::cases(&mut cases, &cluster);
+    let has_python = python::cases(&mut cases, &cluster);
     cases.now_of("trials");
     cluster.apply(&plugin::faulty(""));
-    trial::cases(&mut cases, &cluster);
+    trial::cases(&mut cases, &cluster, has_python);
     limits::cases(&mut cases, &cluster);
     cases.now_of("crowd");
     crowd::cases(&mut cases, &cluster);
