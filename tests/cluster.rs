@@ -5,7 +5,9 @@
 //! | --- | --- | --- |
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
+//! | … cases of `disaster` | the same | a majority that is lost for good, and what is made of the rest |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
+//! | … cases of `top` | the same | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
 //! | … cases of `trials` | the same | a bucket that is tried apart from the real one, and what instances may use |
 //! | … cases of `crowd` | the same, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -18,7 +20,6 @@
 //! | `http` | 2 | the same at services that are slow, lose answers, refuse, or ask to be left alone |
 //! | `former` | 1 | a data directory of an earlier version is opened, and all of it is there |
 //! | `sinks` | 3 | what happens is delivered to webhooks, by mail and to programs, whoever leads and whoever is down |
-//! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | … cases of `hostile` | the same | too much, too slow and too long, by TLS: with nothing, another authority's certificate, a token |
@@ -33,13 +34,12 @@
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `notified` | 2 | what systemd hears of an agent that is its unit's, and that nothing else speaks for that |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
-//! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
-//! | `two_disks_full` | 3 | two voters whose disks are full stop changes, which says so, and neither reads nor votes |
-//! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
+//! | … cases of `disk_at_zero` | the same | an agent whose disk others fill to the last byte votes, and starts |
+//! | … cases of `two_disks_full` | the same | two voters whose disks are full stop changes, which says so, and neither reads nor votes |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
-//! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
-//! | `tour` | 3 | what the screen of `sheaf dev` and the readme say to try, as it stands there |
+//! | `dev` | 4 | that nothing is left of what a newcomer sees first |
+//! | `tour` | 3 | what a newcomer sees first, and what the screen of `sheaf dev` and the readme say to try, as it stands there |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
@@ -65,10 +65,14 @@ mod crowd;
 mod debug;
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/died.rs"]
+mod died;
 #[path = "cluster/disaster.rs"]
 mod disaster;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/down.rs"]
+mod down;
 #[path = "cluster/emulated.rs"]
 mod emulated;
 #[path = "cluster/ended.rs"]
@@ -187,16 +191,8 @@ fn placement() {
     cases.end();
 }
 
-/// The cluster on the whole screen; at last nodes are lost.
-#[test]
-fn top() {
-    let cluster = Cluster::start(3);
-    let mut cases = Cases::of("top");
-    top::cases(&mut cases, &cluster);
-    cases.end();
-}
-
-/// Who is killed, restarted or away; in this order, for what a case leaves behind is what the next begins with.
+/// Who is killed, restarted or away; in this order, for what a case leaves behind is what the next begins with. At last all but one
+/// of the voters are lost: what is left is enough to go on.
 #[test]
 fn faults() {
     let cluster = Cluster::start(5);
@@ -209,6 +205,10 @@ fn faults() {
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
+    cases.now_of("disaster");
+    // The lease that the product has.
+    cluster.cli(&["cluster", "settings", "lease.ttl=3s"]).ok();
+    disaster::cases(&mut cases, &cluster);
     cases.end();
 }
 
@@ -272,17 +272,6 @@ fn sinks() {
     cases.end();
 }
 
-/// What is left is enough to go on.
-#[test]
-fn disaster() {
-    // The lease that the product has.
-    let cluster = Cluster::start_with(5, |_, plan| plan.timing.ttl = "3s");
-    let mut cases = Cases::of("disaster");
-    cluster.apply(&scene::modules());
-    disaster::cases(&mut cases, &cluster);
-    cases.end();
-}
-
 /// The same limits by the other version of control groups than this machine may have.
 #[test]
 #[ignore = "needs qemu; .ci/run runs it"]
@@ -299,10 +288,10 @@ fn plugins() {
     plugin::cases(&mut cases, &cluster);
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
-    python::cases(&mut cases, &cluster);
+    let has_python = python::cases(&mut cases, &cluster);
     cases.now_of("trials");
     cluster.apply(&plugin::faulty(""));
-    trial::cases(&mut cases, &cluster);
+    trial::cases(&mut cases, &cluster, has_python);
     limits::cases(&mut cases, &cluster);
     cases.now_of("crowd");
     crowd::cases(&mut cases, &cluster);
@@ -343,11 +332,13 @@ fn artifacts_apart() {
     cases.end();
 }
 
-/// What operators do; at last a node is forgotten, and the voters are made up.
+/// The cluster on the whole screen; then what operators do. At last a node is forgotten, and the voters are made up.
 #[test]
 fn planned() {
     let mut cluster = Cluster::start(3);
-    let mut cases = Cases::of("planned");
+    let mut cases = Cases::of("top");
+    top::cases(&mut cases, &cluster);
+    cases.now_of("planned");
     cluster.apply(&scene::modules());
     planned::cases(&mut cases, &cluster);
     planned::repair(&mut cases, &mut cluster);

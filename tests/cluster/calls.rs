@@ -70,6 +70,9 @@ fn every_call(cluster: &Cluster, agent: &Agent) {
         agent.cli(&["events", "--where", &format!("subject={name}"), "-o", "json"]).ok().json_lines();
     assert!(events.iter().any(|event| event["kind"] == "bucket.bound"), "{events:?}");
     agent.cli(&["bucket", "logs", &name]).ok();
+    if node == "n1" {
+        looks_alike(agent, &name);
+    }
     // What changes.
     let label = format!("of-{node}");
     agent.cli(&["node", "label", "n3", &label, "--wait"]).ok();
@@ -82,6 +85,34 @@ fn every_call(cluster: &Cluster, agent: &Agent) {
     assert!(left.is_empty(), "waited for: {left:?}");
     agent.cli(&["module", "delete", "--yes", &format!("{extra}@1")]).ok();
     agent.cli(&["bucket", "status", &name]).exits(3).calm();
+}
+
+/// Tests look by calls where they need not start a command: the same is there. Some of it changes from one look to the next.
+fn looks_alike(agent: &Agent, bucket: &str) {
+    let node = agent.name();
+    for args in [
+        &["cluster", "status"][..],
+        &["cluster", "members"],
+        &["node", "list"],
+        &["node", "status", &node],
+        &["bucket", "status", bucket],
+        &["bucket", "explain", bucket],
+    ] {
+        let args = [args, &["-o", "json"]].concat();
+        let (seen, printed) = (agent.json(&args), agent.cli(&args).ok().json());
+        assert_eq!(fields(&seen, ""), fields(&printed, ""), "{args:?}");
+    }
+}
+
+/// Where all values of it stand.
+fn fields(value: &Value, at: &str) -> BTreeSet<String> {
+    match value {
+        Value::Object(map) => {
+            map.iter().flat_map(|(key, value)| fields(value, &format!("{at}.{key}"))).collect()
+        }
+        Value::Array(all) => all.iter().flat_map(|value| fields(value, &format!("{at}[]"))).collect(),
+        _ => BTreeSet::from([at.to_owned()]),
+    }
 }
 
 /// One that runs somewhere, one that does on some, one that no node takes: leader, member and watcher say the same of each node.

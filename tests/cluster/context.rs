@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sheaf_model::{BucketName, Claim, Epoch, ObjectKey};
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 use sheaf_wire::instance::{GetObject, PutObject};
 use sheaf_wire::{ApiError, Client, Options};
@@ -31,9 +32,13 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what a plugin asks waits for an agent that restarts", || agent_restarts(cluster));
     cases.run("every node of a multi-node bucket writes, and has a checkpoint of its own", || multi(cluster));
     cases.run("a plugin adds lines to the history, and not too many", || lines(cluster));
-    cases.run("A36 a plugin puts its bucket into quarantine", || a36(cluster));
+    let mut suspended = None;
+    cases.run("A36 a plugin puts its bucket into quarantine", || suspended = Some(a36(cluster)));
+    // The quarantine comes to its end meanwhile.
     cases.run("A37 a plugin disables its bucket", || a37(cluster));
-    cases.run("a node dies, and the next one collects from the last checkpoint on", || takeover(cluster));
+    cases.run("A36 what an operator has suspended does not go on when its quarantine is over", || {
+        stays_suspended(cluster, suspended.expect("it was suspended"));
+    });
 }
 
 /// A bucket of the module `asking`, and what its processes are told to ask.
@@ -230,9 +235,13 @@ fn agent_restarts(cluster: &Cluster) {
     agent.stop();
     let (put, get) = (asker.begin("n3", "put", "put k v"), asker.begin("n3", "get", "get other"));
     let refused = || fs::read_to_string(&put).is_ok();
-    sheaf_tests::wait::watch_for("no answer", Duration::from_secs(1), || {
-        if refused() { Err(answer("put", &put)) } else { Ok(()) }
-    });
+    watch_for(
+        "no answer",
+        Duration::from_secs(1),
+        || {
+            if refused() { Err(answer("put", &put)) } else { Ok(()) }
+        },
+    );
     agent.start();
     assert!(answer("put k v", &put).starts_with("ok "));
     assert_eq!(answer("get other", &get), "ok none");
@@ -294,8 +303,8 @@ fn lines(cluster: &Cluster) {
     cluster.delete(&["/lines", "/lines/other"]);
 }
 
-/// A36
-fn a36(cluster: &Cluster) {
+/// A36. At last it is suspended, since now.
+fn a36(cluster: &Cluster) -> Instant {
     let asker = Asker::start(cluster, "/a36", "");
     let before = cluster.status("/a36");
     asker.refused("quarantine 99999999999 too long", "Invalid", "at most 366 days ahead");
@@ -322,10 +331,17 @@ fn a36(cluster: &Cluster) {
     cluster.wait_state("/a36", "quarantined");
     cluster.cli(&["bucket", "suspend", "/a36"]).ok();
     cluster.wait_state("/a36", "suspended");
-    sheaf_tests::wait::watch_for("it stays suspended", Duration::from_millis(3500), || {
+    Instant::now()
+}
+
+fn stays_suspended(cluster: &Cluster, since: Instant) {
+    let state = || {
         let status = cluster.status("/a36");
         if status["state"] == "suspended" { Ok(()) } else { Err(format!("{status:#}")) }
-    });
+    };
+    let rest = Duration::from_millis(3500).saturating_sub(since.elapsed());
+    watch_for("it stays suspended", rest, state);
+    assert_eq!(state(), Ok(()));
     cluster.delete(&["/a36"]);
 }
 
@@ -353,62 +369,86 @@ fn collected(agent: &Agent, bucket: &str) -> Vec<usize> {
     text.lines().filter_map(|line| line.rsplit(' ').next()?.strip_prefix("line-")?.parse().ok()).collect()
 }
 
-fn takeover(cluster: &Cluster) {
-    let dir = cluster.machine().path("taken-over");
-    fs::create_dir(&dir).expect("a directory");
-    let write = |from: usize, to: usize| {
-        use std::io::Write as _;
-        let mut file = fs::File::options().append(true).create(true).open(dir.join("a.log")).expect("a file");
-        let lines: String = (from..to).map(|n| format!("line-{n:06}\n")).collect();
-        file.write_all(lines.as_bytes()).expect("room to write");
-    };
-    let config = format!("{{directory: '{}'}}", dir.display());
-    write(0, 1000);
-    cluster.apply_and_wait(&bucket("/taken", "collects", &config, ""));
-    let first = cluster.named(&only_node(&cluster.status("/taken")));
-    // It is killed while it collects.
-    for batch in 1..20 {
-        write(batch * 1000, batch * 1000 + 1000);
-        let enough = (batch * 1000).min(5000);
-        wait_for("it collects", SOON, || {
-            let found = collected(first, "/taken").len();
-            if found >= enough { Ok(()) } else { Err(format!("{found} lines")) }
-        });
-        if batch == 6 {
-            break;
+/// A collector whose node dies while it collects.
+pub(crate) struct Taken<'c> {
+    cluster: &'c Cluster,
+    first: &'c Agent,
+    /// Who goes on, and how many lines that one has collected by then.
+    next: Option<(&'c Agent, usize)>,
+}
+
+impl<'c> Taken<'c> {
+    /// It is at work when this returns, and for a moment longer.
+    pub(crate) fn begin(cluster: &'c Cluster, first: &'c Agent) -> Self {
+        let dir = cluster.machine().path("taken-over");
+        fs::create_dir(&dir).expect("a directory");
+        let write = |from: usize, to: usize| {
+            use std::io::Write as _;
+            let mut file =
+                fs::File::options().append(true).create(true).open(dir.join("a.log")).expect("a file");
+            let lines: String = (from..to).map(|n| format!("line-{n:06}\n")).collect();
+            file.write_all(lines.as_bytes()).expect("room to write");
+        };
+        let config = format!("{{directory: '{}'}}", dir.display());
+        let only = format!("node_list_rules: [{}]", first.name());
+        for more in [only.as_str(), ""] {
+            cluster.apply_and_wait(&bucket("/taken", "collects", &config, more));
         }
+        assert_eq!(only_node(&cluster.status("/taken")), first.name());
+        write(0, 1000);
+        for batch in 1..=6 {
+            write(batch * 1000, batch * 1000 + 1000);
+            let enough = (batch * 1000).min(5000);
+            wait_for("it collects", SOON, || {
+                let found = collected(first, "/taken").len();
+                if found >= enough { Ok(()) } else { Err(format!("{found} lines")) }
+            });
+        }
+        Self { cluster, first, next: None }
     }
-    first.kill_machine();
-    let said = collected(first, "/taken");
-    let rest = cluster.agents().iter().find(|agent| agent.name() != first.name()).expect("another");
-    let (runtime, client) = client(rest);
-    let key = ObjectKey::new(&format!(".checkpoint/{}", first.name())).expect("a key");
-    let ask = GetObject { bucket: BucketName::new("/taken").expect("a name"), key };
-    let noted = wait_for("the checkpoint", SOON, || {
-        runtime.block_on(client.get_object(ask.clone())).map_err(|error| error.to_string())
-    });
-    let noted: Value = serde_json::from_slice(noted.value.as_bytes()).expect("the collector's checkpoint");
-    let noted =
-        usize::try_from(noted["a.log"].as_u64().expect("a place")).expect("small") / "line-000000\n".len();
-    assert_eq!(said, (0..said.len()).collect::<Vec<_>>(), "none lost or doubled before");
-    assert!(noted <= said.len() && noted >= 1000, "{noted} of {} were noted", said.len());
-    let status = wait_for("another node runs it", SOON, || {
-        let status = rest.cli(&["bucket", "status", "/taken", "-o", "json"]).try_json()?;
-        let moved = status["state"] == "running" && only_node(&status) != first.name();
-        if moved { Ok(status) } else { Err(format!("{status:#}")) }
-    });
-    let second = cluster.named(&only_node(&status));
-    let again = wait_for("all lines", SOON, || {
-        let again = collected(second, "/taken");
-        if again.last() == Some(&6999) { Ok(again) } else { Err(format!("{:?}", again.last())) }
-    });
-    assert_eq!(again, (noted..7000).collect::<Vec<_>>(), "from the last checkpoint on, none lost or doubled");
-    first.start();
-    cluster.wait_back(first);
-    cluster.cli(&["bucket", "purge", "/taken", "--wait"]).ok();
-    wait_for("all of it is collected anew", SOON, || {
-        let anew = collected(second, "/taken").split_off(again.len());
-        if anew == (0..7000).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{} lines", anew.len())) }
-    });
-    cluster.delete(&["/taken"]);
+
+    pub(crate) fn goes_on(&mut self) {
+        let (cluster, first) = (self.cluster, self.first);
+        let said = collected(first, "/taken");
+        let rest = cluster.agents().iter().find(|agent| agent.name() != first.name()).expect("another");
+        let (runtime, client) = client(rest);
+        let key = ObjectKey::new(&format!(".checkpoint/{}", first.name())).expect("a key");
+        let ask = GetObject { bucket: BucketName::new("/taken").expect("a name"), key };
+        let noted = wait_for("the checkpoint", SOON, || {
+            runtime.block_on(client.get_object(ask.clone())).map_err(|error| error.to_string())
+        });
+        let noted: Value =
+            serde_json::from_slice(noted.value.as_bytes()).expect("the collector's checkpoint");
+        let noted = usize::try_from(noted["a.log"].as_u64().expect("a place")).expect("small")
+            / "line-000000\n".len();
+        assert_eq!(said, (0..said.len()).collect::<Vec<_>>(), "none lost or doubled before");
+        assert!(noted <= said.len() && noted >= 1000, "{noted} of {} were noted", said.len());
+        let status = wait_for("another node runs it", SOON, || {
+            let status = rest.try_json(&["bucket", "status", "/taken", "-o", "json"])?;
+            let moved = status["state"] == "running" && only_node(&status) != first.name();
+            if moved { Ok(status) } else { Err(format!("{status:#}")) }
+        });
+        let second = cluster.named(&only_node(&status));
+        let again = wait_for("all lines", SOON, || {
+            let again = collected(second, "/taken");
+            if again.last() == Some(&6999) { Ok(again) } else { Err(format!("{:?}", again.last())) }
+        });
+        assert_eq!(
+            again,
+            (noted..7000).collect::<Vec<_>>(),
+            "from the last checkpoint on, none lost or doubled"
+        );
+        self.next = Some((second, again.len()));
+    }
+
+    /// Its first node is back.
+    pub(crate) fn is_purged(&self) {
+        let (second, before) = self.next.expect("another node went on");
+        self.cluster.cli(&["bucket", "purge", "/taken", "--wait"]).ok();
+        wait_for("all of it is collected anew", SOON, || {
+            let anew = collected(second, "/taken").split_off(before);
+            if anew == (0..7000).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{} lines", anew.len())) }
+        });
+        self.cluster.delete(&["/taken"]);
+    }
 }

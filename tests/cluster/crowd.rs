@@ -35,9 +35,9 @@ fn led_by_another(cluster: &Cluster) {
         others.iter().map(|agent| (agent.name(), late_heartbeats(agent))).collect();
     leader.kill();
     let killed = Instant::now();
-    let ask = || others[0].cli(&["cluster", "status", "-o", "json"]);
+    let ask = || others[0].try_json(&["cluster", "status", "-o", "json"]);
     let (new, term) = wait_for("another one leads", SOON, || {
-        let status = ask().try_json()?;
+        let status = ask()?;
         let new = others.iter().find(|agent| status["leader"] == agent.name().as_str());
         new.map(|new| (*new, status["term"].clone())).ok_or_else(|| status.to_string())
     });
@@ -49,10 +49,10 @@ fn led_by_another(cluster: &Cluster) {
         answers += crowd.take_answers().len();
         if answers >= 2 * AGENTS { Ok(()) } else { Err(answers.to_string()) }
     });
-    let status = ask().ok().json();
+    let status = ask().unwrap_or_else(|why| panic!("{why}"));
     assert_eq!((&status["leader"], &status["term"]), (&new.name().into(), &term), "no further election");
     assert_eq!(late_heartbeats(new), late[&new.name()], "half of each lease was left at any time");
-    let after = others[0].cli(&["bucket", "status", "/crowd", "-o", "json"]).ok().json();
+    let after = others[0].json(&["bucket", "status", "/crowd", "-o", "json"]);
     assert_eq!(only_node(&after), others[0].name());
     assert_eq!((epoch(&after), pids(&after)), (epoch(&before), pids(&before)), "no lease was lost");
 }

@@ -4,29 +4,30 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 use sheaf_tests::{Follower, Machine, cli, processes, wait_for};
 
 /// Three agents, the examples, and the screen.
-pub(crate) const UP: Duration = Duration::from_secs(60);
+const UP: Duration = Duration::from_secs(60);
 
-#[test]
-fn dev_shows_a_cluster_and_leaves_no_process() {
-    let machine = Machine::take();
-    let dir = machine.path("dev").display().to_string();
-    let start = || {
-        let dev = Follower::start(&machine, &["dev", "--dir", &dir], b"");
-        dev.wait_for_line("that it is ready", UP, |line| line.starts_with("Ctrl-C stops everything"));
-        dev
-    };
-    let dev = start();
+/// Starts it where all is kept; it has said that it is ready.
+pub(crate) fn start(machine: &Machine) -> Follower {
+    let dev = Follower::start(machine, &["dev", "--dir", &dir(machine)], b"");
+    dev.wait_for_line("that it is ready", UP, |line| line.starts_with("Ctrl-C stops everything"));
+    dev
+}
+
+fn dir(machine: &Machine) -> String {
+    machine.path("dev").display().to_string()
+}
+
+/// What it shows is there.
+pub(crate) fn shows_what_is_there(machine: &Machine, dev: &Follower) {
     let ending = |word: &str| dev.lines().iter().filter(|line| line.trim_end().ends_with(word)).count();
     assert_eq!((ending("  leader"), ending("  voter")), (1, 2), "one may be killed: {:#?}", dev.lines());
     // A node that the report never runs on: it allows collecting only.
     let address = node(&dev.lines(), "import-01").1;
-    let ask = |args: &[&str]| {
-        cli::run(&machine, &[args, &["-o", "json", "--address", &address]].concat(), b"").ok()
-    };
+    let ask =
+        |args: &[&str]| cli::run(machine, &[args, &["-o", "json", "--address", &address]].concat(), b"").ok();
     let logs = ask(&["bucket", "status", "/dev/logs"]).json();
     assert_eq!(logs["node_affinity"], serde_json::json!(["import-01", "import-02"]), "{logs:#}");
     let report = ask(&["bucket", "status", "/dev/report"]).json();
@@ -34,27 +35,19 @@ fn dev_shows_a_cluster_and_leaves_no_process() {
     for instance in [&logs, &report].into_iter().flat_map(|status| status["instances"].as_array()).flatten() {
         assert!(shown.contains(&format!("(pid {})", instance["pid"])), "{instance} in\n{shown}");
     }
-    let counted = format!("{dir}/report/report.txt");
+    let counted = format!("{}/report/report.txt", dir(machine));
     wait_for("something real was counted", Duration::from_secs(20), || match fs::read_to_string(&counted) {
         Ok(text) if text.chars().any(|c| c.is_ascii_digit()) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    // What it says to try next.
-    let home = report["node_affinity"][0].as_str().expect("it runs somewhere").to_owned();
-    let pid = node(&dev.lines(), &home).0;
-    processes::signal(pid, Signal::KILL);
-    wait_for("/dev/report moves", Duration::from_secs(30), || {
-        let status: Value = ask(&["bucket", "status", "/dev/report"]).json();
-        let moved = status["state"] == "running" && status["node_affinity"][0] != home.as_str();
-        if moved { Ok(()) } else { Err(format!("{status:#}")) }
-    });
-    assert_eq!(dev.end(Signal::INT), 0);
-    assert_eq!(processes::of(machine.place()), [], "nothing is left after Ctrl-C");
-    // What was kept goes on, and even a kill of the parent leaves nothing.
-    let again = start();
+}
+
+/// What was kept goes on, and even a kill of the parent leaves nothing.
+pub(crate) fn goes_on_and_is_killed(machine: &Machine) {
+    let again = start(machine);
     let address = node(&again.lines(), "import-01").1;
     let kept =
-        cli::run(&machine, &["bucket", "history", "/dev/logs", "-o", "json", "--address", &address], b"");
+        cli::run(machine, &["bucket", "history", "/dev/logs", "-o", "json", "--address", &address], b"");
     assert_eq!(kept.ok().json().as_array().map(Vec::len), Some(1), "registered once, kept");
     assert_eq!(again.end(Signal::KILL), 128 + 9);
     wait_for("nothing is left after a kill", Duration::from_secs(40), || {

@@ -322,7 +322,7 @@ fn ready(rows: &serde_json::Value) -> BTreeSet<String> {
 
 fn wait(what: &str, agent: &Agent, args: &[&str], is_so: impl Fn(&serde_json::Value) -> bool) {
     wait_for(what, SOON, || {
-        let output = agent.cli(args);
-        if output.code == 0 && is_so(&output.json()) { Ok(()) } else { Err(output.to_string()) }
+        let seen = agent.try_json(args)?;
+        if is_so(&seen) { Ok(()) } else { Err(format!("{seen:#}")) }
     });
 }

@@ -13,69 +13,46 @@ use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
 use crate::artifact;
 use crate::scene::{self, epoch, only_node, pids, trace};
 
+/// Of a small disk, in MiB.
+const SIZE: u32 = 96;
 /// Less than what agents keep for votes.
 const LEFT: u64 = 16 << 20;
 
 /// What an agent ends with whose disk failed.
 const DISK_FAILED: i32 = 74;
 
-/// Three agents on one small disk.
+/// Three agents, each on a small disk of its own: first one of them is full, then two, then all.
 #[test]
 fn full_disk() {
     let machine = Arc::new(Machine::take());
-    let Some(disk) = SmallDisk::mount(&machine, "small", 128) else { return };
-    let cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.dir = disk.path().join(&plan.name));
-    cluster.start_all();
-    cluster.wait_ready();
-    let mut cases = Cases::of("full_disk");
-    cases.run("changes are refused, votes are not, and what runs runs on", || full(&cluster, &disk));
-    cases.run("a push for which there is no room is refused before it is sent", || no_room(&cluster));
-    cases.run("a voter whose fsync fails ends, and says why; the others go on, and it catches up", || {
-        broken(&cluster);
-    });
-    cases.end();
-}
-
-/// Three agents, of which one is on a small disk of its own, which others fill to the last byte.
-#[test]
-fn disk_at_zero() {
-    let machine = Arc::new(Machine::take());
-    let Some(disk) = SmallDisk::mount(&machine, "tiny", 96) else { return };
+    let mount = |number: usize| SmallDisk::mount(&machine, &format!("small.{number}"), SIZE);
+    let [Some(first), Some(second), Some(third)] = [1, 2, 3].map(mount) else { return };
+    let disks = [first, second, third];
     let cluster = Cluster::plan(&machine, "", 3, |number, plan| {
-        if number == ON_IT {
-            plan.dir = disk.path().join(&plan.name);
-        }
+        plan.dir = disks[number - 1].path().join(&plan.name);
     });
     cluster.start_all();
     cluster.wait_ready();
     let mut cases = Cases::of("disk_at_zero");
+    let [.., last] = &disks;
     cases.run("a leader without room hands over to a voter that has, and none is handed it", || {
-        hands_over(&cluster, &disk);
+        hands_over(&cluster, last);
     });
-    cases.run("an agent goes on voting", || at_zero(&cluster, &disk));
-    cases.run("one that was not there meanwhile starts, and votes", || starts_at_zero(&cluster, &disk));
-    cases.end();
-}
-
-/// Three agents, of which two share a small disk: the third, which has room, leads.
-#[test]
-fn two_disks_full() {
-    let machine = Arc::new(Machine::take());
-    let Some(disk) = SmallDisk::mount(&machine, "shared", 128) else { return };
-    let cluster = Cluster::plan(&machine, "", 3, |number, plan| {
-        if number != WITH_ROOM {
-            plan.dir = disk.path().join(&plan.name);
-        }
-    });
-    cluster.start_all();
-    cluster.wait_ready();
-    let mut cases = Cases::of("two_disks_full");
+    cases.run("an agent goes on voting", || at_zero(&cluster, last));
+    cases.run("one that was not there meanwhile starts, and votes", || starts_at_zero(&cluster, last));
+    cases.now_of("two_disks_full");
     cases.run(
         "changes are refused and the nodes named; reads and votes are not, and it goes on by itself",
         || {
-            two_full(&cluster, &disk);
+            two_full(&cluster, &disks[WITH_ROOM..]);
         },
     );
+    cases.now_of("full_disk");
+    cases.run("changes are refused, votes are not, and what runs runs on", || full(&cluster, &disks));
+    cases.run("a push for which there is no room is refused before it is sent", || no_room(&cluster));
+    cases.run("a voter whose fsync fails ends, and says why; the others go on, and it catches up", || {
+        broken(&cluster);
+    });
     cases.end();
 }
 
@@ -118,10 +95,10 @@ fn what_is_given_up_is_on_disk_before_it_is_said(cluster: &Cluster) {
     cluster.delete(&["/sworn"]);
 }
 
-/// The agent on the small disk.
+/// The agent whose disk is full, where one is.
 const ON_IT: usize = 3;
 
-/// The one that is not, where two are.
+/// The one whose disk is not, where two are: the first.
 const WITH_ROOM: usize = 1;
 
 fn wait_ballast(agent: &Agent, there: bool) {
@@ -136,7 +113,7 @@ fn wait_ballast(agent: &Agent, there: bool) {
     });
 }
 
-/// Another than the one on the small disk leads, and then dies: without the vote of that one nobody leads.
+/// Another than the one on the full disk leads, and then dies: without the vote of that one nobody leads.
 fn elects_with(cluster: &Cluster, voter: &Agent) -> String {
     let leader = cluster.leader();
     let name = leader.name();
@@ -145,7 +122,7 @@ fn elects_with(cluster: &Cluster, voter: &Agent) -> String {
     let other = cluster.agents().iter().find(|agent| ![name.clone(), voter.name()].contains(&agent.name()));
     let other = other.expect("there are three");
     wait_for("its vote decides", SOON, || {
-        let status = other.cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        let status = other.try_json(&["cluster", "status", "-o", "json"])?;
         if status["leader"].is_string() && status["leader"] != name.as_str() {
             Ok(())
         } else {
@@ -164,7 +141,7 @@ fn hands_over(cluster: &Cluster, disk: &SmallDisk) {
     }
     let others: Vec<&Agent> = cluster.agents().iter().filter(|agent| agent.name() != full.name()).collect();
     let leader = || -> Result<String, String> {
-        let status = others[0].cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        let status = others[0].try_json(&["cluster", "status", "-o", "json"])?;
         Ok(status["leader"].as_str().unwrap_or_default().to_owned())
     };
     disk.fill(LEFT);
@@ -180,7 +157,7 @@ fn hands_over(cluster: &Cluster, disk: &SmallDisk) {
     });
     let remedy = format!("free space on {}", full.name());
     wait_for("it has told the new leader of its disk", SOON, || {
-        let status = others[0].cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        let status = others[0].try_json(&["cluster", "status", "-o", "json"])?;
         let message = status["message"].as_str().unwrap_or_default();
         if message.contains(&remedy) { Ok(()) } else { Err(status.to_string()) }
     });
@@ -227,12 +204,12 @@ fn starts_at_zero(cluster: &Cluster, disk: &SmallDisk) {
     cluster.wait_back(voter);
 }
 
-fn full(cluster: &Cluster, disk: &SmallDisk) {
+fn full(cluster: &Cluster, disks: &[SmallDisk]) {
     cluster.apply(&scene::modules());
     let steady = trace(cluster, "full");
     cluster.apply_and_wait(&bucket("/full/runs", "steady", &steady, ""));
     let before = cluster.status("/full/runs");
-    disk.fill(LEFT);
+    disks.iter().for_each(|disk| disk.fill(LEFT));
     let document = bucket("/full/new", "steady", &steady, "suspended: true");
     // One that comes before the leader has noticed waits for room, and is not confirmed in time.
     wait_for("changes are refused for it", SOON, || {
@@ -253,7 +230,7 @@ fn full(cluster: &Cluster, disk: &SmallDisk) {
         }
     });
     assert!(cluster.cli_with(&["apply", "-f", "-"], document.as_bytes()).code != 0, "it is still full");
-    disk.clear();
+    disks.iter().for_each(SmallDisk::clear);
     wait_for("with room again changes are taken", Duration::from_secs(30), || {
         let applied = cluster.cli_with(&["apply", "-f", "-"], document.as_bytes());
         if applied.code == 0 { Ok(()) } else { Err(applied.to_string()) }
@@ -268,7 +245,7 @@ fn full(cluster: &Cluster, disk: &SmallDisk) {
     cluster.cli(&["bucket", "delete", "--yes", "/full/new"]).ok();
 }
 
-fn two_full(cluster: &Cluster, disk: &SmallDisk) {
+fn two_full(cluster: &Cluster, disks: &[SmallDisk]) {
     const REMEDY: &str = "free space on n2, n3; what can be written goes on by itself";
     cluster.apply(&scene::modules());
     let steady = trace(cluster, "two");
@@ -279,11 +256,15 @@ fn two_full(cluster: &Cluster, disk: &SmallDisk) {
     }
     cluster.wait_state("/two/runs", "running");
     let message = || -> Result<String, String> {
-        let status = roomy.cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        let status = roomy.try_json(&["cluster", "status", "-o", "json"])?;
         Ok(status["message"].as_str().unwrap_or_default().to_owned())
     };
-    assert_eq!(message().as_deref(), Ok(""));
-    disk.fill(LEFT);
+    let is_well = || match message()? {
+        message if message.is_empty() => Ok(()),
+        message => Err(message),
+    };
+    wait_for("nothing is wrong yet", SOON, is_well);
+    disks.iter().for_each(|disk| disk.fill(LEFT));
     wait_for("it is seen whose disks are full", SOON, || {
         let message = message()?;
         if message.contains(REMEDY) { Ok(()) } else { Err(message) }
@@ -307,17 +288,14 @@ fn two_full(cluster: &Cluster, disk: &SmallDisk) {
         if leads { Ok(()) } else { Err(status.to_string()) }
     });
     assert!(apply().code != 0, "it is still full");
-    disk.clear();
+    disks.iter().for_each(SmallDisk::clear);
     wait_for("with room again changes are taken", Duration::from_secs(30), || {
         let applied = apply();
         if applied.code == 0 { Ok(()) } else { Err(applied.to_string()) }
     });
     roomy.start();
     cluster.wait_back(roomy);
-    wait_for("nothing is wrong any more", SOON, || match message()? {
-        message if message.is_empty() => Ok(()),
-        message => Err(message),
-    });
+    wait_for("nothing is wrong any more", SOON, is_well);
     cluster.wait_state("/two/runs", "running");
     cluster.delete(&["/two/runs"]);
     cluster.cli(&["bucket", "delete", "--yes", "/two/new"]).ok();

@@ -152,7 +152,7 @@ fn away(cluster: &Cluster) {
     let leader = cluster.leader().name();
     let voter = cluster.following_voter();
     let commit = |status: &Value| status["commit"].as_u64().unwrap_or(0);
-    let status = || cluster.named(&leader).cli(&["cluster", "status", "-o", "json"]).ok().json();
+    let status = || cluster.named(&leader).json(&["cluster", "status", "-o", "json"]);
     let goal = commit(&status()) + ENTRIES;
     voter.kill();
     let begun = Instant::now();
@@ -174,7 +174,7 @@ fn away(cluster: &Cluster) {
     });
     let leading = cluster.named(&leader);
     wait_for("that is counted", SOON, || {
-        let node = leading.cli(&["node", "status", &leader, "-o", "json"]).ok().json();
+        let node = leading.json(&["node", "status", &leader, "-o", "json"]);
         let queues = &node["facts"]["full_queues"];
         if queues["watches"].as_u64() >= Some(1) { Ok(()) } else { Err(format!("{:#}", node["facts"])) }
     });

@@ -10,7 +10,7 @@ use sheaf_tests::cli::Follower;
 use sheaf_tests::documents::{Trace, bucket, program};
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
-use crate::scene::{affinity, epoch, event_kinds, explain, only_node, pids, trace};
+use crate::scene::{affinity, epoch, event_kinds, explain, only_node, pids, settled_on, trace};
 
 /// Silence until the lease is surely over, an election, and time to place and start on a busy machine.
 const FAILOVER: Duration = Duration::from_secs(30);
@@ -34,15 +34,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 
 fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) {
     let (trace, node) = (trace(cluster, &name.replace('/', ".")), victim.name());
-    cluster.apply_and_wait(&bucket(name, "beating", &trace, &format!("node_list_rules: [{node}]")));
-    let before = cluster.status(name);
-    assert_eq!(only_node(&before), node);
-    // Every node may have it now; it stays where it is.
-    cluster.apply_and_wait(&bucket(name, "beating", &trace, ""));
-    assert_eq!(
-        (only_node(&cluster.status(name)), epoch(&cluster.status(name))),
-        (node.clone(), epoch(&before))
-    );
+    let before = settled_on(cluster, name, "beating", &trace, "", &node);
     wait_for("it beats", Duration::from_secs(5), || trace_begins(&trace));
     kill(victim);
     let after = cluster.wait_status_within(name, "runs elsewhere", FAILOVER, |status| {
@@ -195,9 +187,13 @@ fn a29(cluster: &Cluster) {
     };
     let victim = cluster.follower();
     let node = victim.name();
-    cluster.apply_and_wait(&bucket("/a29/all", "steady", &everywhere, "multi_node: true"));
-    cluster.apply_and_wait(&bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")));
-    cluster.apply_and_wait(&[telling(), bucket("/a29/told", "telling", &told, "multi_node: true")].concat());
+    let documents = [
+        telling(),
+        bucket("/a29/all", "steady", &everywhere, "multi_node: true"),
+        bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")),
+        bucket("/a29/told", "telling", &told, "multi_node: true"),
+    ];
+    cluster.apply_and_wait(&documents.concat());
     let pid = pids(&cluster.status("/a29/all"))[&node];
     victim.kill();
     assert_eq!(victim.programs("/a29/all").len(), 1, "a keeper outlives its agent");

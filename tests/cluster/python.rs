@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::web::Web;
-use sheaf_tests::{Cases, Cluster, need, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, need, wait_for};
 
 use crate::plugin::{bucket, count, lines, wait_line};
 use crate::scene::{explain, gates, only_node, pids};
@@ -14,10 +14,10 @@ const FAILOVER: Duration = Duration::from_secs(40);
 /// One that has not ended by then is killed.
 const GRACE: Duration = Duration::from_secs(8);
 
-pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+/// Whether there is a Python for them.
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) -> bool {
     let Some(python) = need::python() else {
-        need::skipped("python grpcio-tools (grpcio, grpcio-reflection, grpcio-tools, protobuf)");
-        return;
+        return need::skipped("python grpcio-tools (grpcio, grpcio-reflection, grpcio-tools, protobuf)");
     };
     let (python, poller) = (python.display(), need::example_file("python/http_poller.py"));
     cluster.apply(&format!(
@@ -28,9 +28,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     ));
     cases.run("a plugin in Python polls, takes changes as it runs, is tested and purged", || polls(cluster));
     cases.run("a poll that gets no answer does not hold up the end of a plugin in Python", || hangs(cluster));
-    cases.run("a node dies, and a plugin in Python goes on elsewhere without reading anything twice", || {
-        goes_on(cluster);
-    });
+    true
 }
 
 fn polled(name: &str, url: &str, more: &str) -> String {
@@ -103,35 +101,44 @@ fn hangs(cluster: &Cluster) {
     cluster.delete(&[name]);
 }
 
-fn goes_on(cluster: &Cluster) {
-    let web = Web::start("one\ntwo\n");
-    let name = "/python/moves";
-    let leader = cluster.leader().name();
-    let victim = cluster.agents().iter().find(|agent| agent.name() != leader).expect("not all of them lead");
-    let node = victim.name();
-    cluster.apply_and_wait(&polled(name, &web.url(), &format!("node_list_rules: [{node}]")));
-    wait_line(cluster, name, " two");
-    wait_for("it has noted what it read", Duration::from_secs(10), || match web.answers() {
-        (1, unchanged) if unchanged > 0 => Ok(()),
-        answers => Err(format!("{answers:?}")),
-    });
-    cluster.apply_and_wait(&polled(name, &web.url(), ""));
-    assert_eq!(only_node(&cluster.status(name)), node);
-    victim.kill_machine();
-    let after = cluster.wait_status_within(name, "runs elsewhere", FAILOVER, |status| {
-        status["state"] == "running" && !status["node_affinity"].to_string().contains(&node)
-    });
-    assert_ne!(only_node(&after), node);
-    web.set("one\ntwo\nthree\n");
-    let said = wait_for("what is new", Duration::from_secs(15), || {
-        let said = cluster.cli(&["bucket", "logs", name]).stdout;
-        if said.contains(" three") { Ok(said) } else { Err(said) }
-    });
-    let again = said.lines().filter(|line| line.ends_with(" one") || line.ends_with(" two"));
-    // The dead node's lines cannot be read; whoever took over has said none of them.
-    assert_eq!(again.count(), 0, "{said}");
-    assert_eq!(web.answers().0, 2, "and was sent nothing twice");
-    cluster.delete(&[name]);
-    victim.start();
-    cluster.wait_back(victim);
+/// A bucket whose node dies when what it has read is noted.
+pub(crate) struct Moves<'c> {
+    cluster: &'c Cluster,
+    node: String,
+    web: Web,
+}
+
+const MOVES: &str = "/python/moves";
+
+impl<'c> Moves<'c> {
+    pub(crate) fn begin(cluster: &'c Cluster, victim: &Agent) -> Self {
+        let (web, node) = (Web::start("one\ntwo\n"), victim.name());
+        cluster.apply_and_wait(&polled(MOVES, &web.url(), &format!("node_list_rules: [{node}]")));
+        wait_line(cluster, MOVES, " two");
+        wait_for("it has noted what it read", Duration::from_secs(10), || match web.answers() {
+            (1, unchanged) if unchanged > 0 => Ok(()),
+            answers => Err(format!("{answers:?}")),
+        });
+        cluster.apply_and_wait(&polled(MOVES, &web.url(), ""));
+        assert_eq!(only_node(&cluster.status(MOVES)), node);
+        Self { cluster, node, web }
+    }
+
+    pub(crate) fn goes_on(&self) {
+        let Self { cluster, node, web } = self;
+        let after = cluster.wait_status_within(MOVES, "runs elsewhere", FAILOVER, |status| {
+            status["state"] == "running" && !status["node_affinity"].to_string().contains(node)
+        });
+        assert_ne!(only_node(&after), *node);
+        web.set("one\ntwo\nthree\n");
+        let said = wait_for("what is new", Duration::from_secs(15), || {
+            let said = cluster.cli(&["bucket", "logs", MOVES]).stdout;
+            if said.contains(" three") { Ok(said) } else { Err(said) }
+        });
+        let again = said.lines().filter(|line| line.ends_with(" one") || line.ends_with(" two"));
+        // The dead node's lines cannot be read; whoever took over has said none of them.
+        assert_eq!(again.count(), 0, "{said}");
+        assert_eq!(web.answers().0, 2, "and was sent nothing twice");
+        cluster.delete(&[MOVES]);
+    }
 }

@@ -1,33 +1,41 @@
 //! Planned is not failed: agents that are restarted, one by one and all at once.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::bucket;
 use sheaf_tests::{Agent, Cases, Cluster, processes, wait::watch_for, wait_for};
 
-use crate::scene::{epoch, only_node, pids, trace};
+use crate::scene::{epoch, only_node, pids, settled_on, trace};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A44 A28 agents restarted one by one: programs keep their pids, what is off stays off", || {
         a44(cluster);
     });
-    cases.run("A44 an agent is away for longer than a lease: its stand-in holds it", || away(cluster));
     cases.run("a stand-in that is hung does not keep the agent from coming back", || hung(cluster));
-    cases.run("the machine dies while its agent is away: its work moves as ever", || dies(cluster));
+    // All at once: what is waited for takes a lease, or longer.
+    let mut away = None;
+    cases.run("three agents stop, and leave stand-ins", || away = Some(Away::begin(cluster)));
+    let away = || away.as_ref().expect("they have stopped");
+    cases.run("the machine dies while its agent is away: its work moves as ever", || away().dies());
     cases.run("an agent does not come back: its stand-in ends in time, and its work moves", || {
-        stays_away(cluster);
+        away().stays_away();
     });
+    cases.run("A44 an agent is away for longer than a lease: its stand-in holds it", || away().holds());
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
 }
 
 fn a44(cluster: &Cluster) {
     let [everywhere, one, off] = ["a44.all", "a44.one", "a28"].map(|name| trace(cluster, name));
-    cluster.apply_and_wait(&bucket("/a44/all", "steady", &everywhere, "multi_node: true"));
-    cluster.apply_and_wait(&bucket("/a44/one", "steady", &one, ""));
-    cluster.apply_and_wait(&bucket("/a28", "steady", &off, "multi_node: true\nsuspended: true"));
+    let documents = [
+        bucket("/a44/all", "steady", &everywhere, "multi_node: true"),
+        bucket("/a44/one", "steady", &one, ""),
+        bucket("/a28", "steady", &off, "multi_node: true\nsuspended: true"),
+    ];
+    cluster.apply_and_wait(&documents.concat());
     let before = (cluster.status("/a44/all"), cluster.status("/a44/one"));
     let restarts: [fn(&Agent); 2] =
         [|agent| assert_eq!(agent.stop(), 0, "{}", agent.log_tail()), Agent::kill];
@@ -48,23 +56,35 @@ fn a44(cluster: &Cluster) {
     cluster.delete(&["/a44/all", "/a44/one", "/a28"]);
 }
 
-/// A bucket on its node, whose agent then stops and leaves a stand-in; the agent that leads, if it does.
-fn stopped<'a>(cluster: &'a Cluster, name: &str, leads: bool) -> (&'a Agent, Value) {
-    let leader = cluster.leader().name();
-    let agent =
-        cluster.agents().iter().find(|agent| (agent.name() == leader) == leads).expect("one that does");
-    let steady = trace(cluster, &name.replace('/', "."));
-    let only = format!("node_list_rules: [{}]", agent.name());
-    cluster.apply_and_wait(&bucket(name, "steady", &steady, &only));
-    cluster.apply_and_wait(&bucket(name, "steady", &steady, ""));
-    let before = cluster.status(name);
-    assert_eq!(only_node(&before), agent.name());
-    assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
-    wait_for("it shows as restarting", Duration::from_secs(20), || {
-        let row = cluster.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
-        if row["status"] == "restarting" { Ok(()) } else { Err(format!("{row:#}")) }
-    });
-    (agent, before)
+/// An agent that has stopped and left a stand-in, and what ran there by then.
+struct Stopped<'a> {
+    agent: &'a Agent,
+    bucket: &'static str,
+    /// Its status.
+    before: Value,
+    since: Instant,
+}
+
+impl<'a> Stopped<'a> {
+    fn now(cluster: &Cluster, agent: &'a Agent, bucket: &'static str) -> Self {
+        let trace = trace(cluster, &bucket.replace('/', "."));
+        let before = settled_on(cluster, bucket, "steady", &trace, "", &agent.name());
+        assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
+        let since = Instant::now();
+        wait_for("it shows as restarting", SOON, || {
+            let row = cluster.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
+            if row["status"] == "restarting" { Ok(()) } else { Err(format!("{row:#}")) }
+        });
+        Self { agent, bucket, before, since }
+    }
+
+    /// Waits until another node runs it.
+    fn moves(&self, cluster: &Cluster, within: Duration) {
+        let status = cluster.wait_status_within(self.bucket, "moves", within, |status| {
+            status["running"] == 1 && epoch(status) > epoch(&self.before)
+        });
+        assert_ne!(only_node(&status), self.agent.name());
+    }
 }
 
 /// The lease and its kill margin.
@@ -79,25 +99,10 @@ fn lease(cluster: &Cluster) -> Duration {
     get("lease.ttl").duration() + get("lease.kill_margin").duration()
 }
 
-fn away(cluster: &Cluster) {
-    let (agent, before) = stopped(cluster, "/away/one", true);
-    let lasts = lease(cluster) + Duration::from_secs(1);
-    watch_for("nothing moves", lasts, || {
-        let status = cluster.status("/away/one");
-        let same = (pids(&status), epoch(&status)) == (pids(&before), epoch(&before));
-        if same { Ok(()) } else { Err(format!("{status:#}")) }
-    });
-    agent.start();
-    cluster.wait_back(agent);
-    let status = cluster.wait_state("/away/one", "running");
-    assert_eq!((pids(&status), epoch(&status)), (pids(&before), epoch(&before)), "adopted as it was");
-    assert!(agent.log().contains("the stand-in has handed over"), "{}", agent.log_tail());
-    assert_eq!(agent.stand_in(), None);
-    cluster.delete(&["/away/one"]);
-}
-
 fn hung(cluster: &Cluster) {
-    let (agent, _) = stopped(cluster, "/away/hung", false);
+    let leader = cluster.leader().name();
+    let agent = cluster.agents().iter().find(|agent| agent.name() != leader).expect("not all of them lead");
+    Stopped::now(cluster, agent, "/away/hung");
     let stand_in = agent.stand_in().expect("a stand-in is there");
     processes::signal(stand_in, Signal::STOP);
     agent.start();
@@ -107,34 +112,62 @@ fn hung(cluster: &Cluster) {
     cluster.delete(&["/away/hung"]);
 }
 
-fn dies(cluster: &Cluster) {
-    let (agent, before) = stopped(cluster, "/away/dies", false);
-    agent.kill_machine();
-    let status = cluster.wait_status_within("/away/dies", "moves", Duration::from_secs(30), |status| {
-        status["running"] == 1 && epoch(status) > epoch(&before)
-    });
-    assert_ne!(only_node(&status), agent.name());
-    agent.start();
-    cluster.wait_back(agent);
-    cluster.delete(&["/away/dies"]);
+/// Agents that are away at the same time.
+struct Away<'a> {
+    cluster: &'a Cluster,
+    /// It led.
+    leader: Stopped<'a>,
+    /// Its machine is dead by now.
+    dead: Stopped<'a>,
+    /// Its stand-in has little time.
+    long: Stopped<'a>,
 }
 
-fn stays_away(cluster: &Cluster) {
-    cluster.cli(&["cluster", "settings", "lease.stand_in=5s"]).ok();
-    let (agent, before) = stopped(cluster, "/away/long", false);
-    let status = cluster.wait_status_within("/away/long", "moves", Duration::from_secs(40), |status| {
-        status["running"] == 1 && epoch(status) > epoch(&before)
-    });
-    assert_ne!(only_node(&status), agent.name());
-    assert_eq!(
-        (agent.stand_in(), agent.programs("/away/long").len()),
-        (None, 0),
-        "nothing is left of it there"
-    );
-    agent.start();
-    cluster.wait_back(agent);
-    cluster.cli(&["cluster", "settings", "lease.stand_in=60s"]).ok();
-    cluster.delete(&["/away/long"]);
+impl<'a> Away<'a> {
+    fn begin(cluster: &'a Cluster) -> Self {
+        // Whoever votes beside the leader stays.
+        let [first, second]: [&Agent; 2] = cluster.watchers().try_into().expect("two of five do not vote");
+        let leader = Stopped::now(cluster, cluster.leader(), "/away/one");
+        let dead = Stopped::now(cluster, first, "/away/dies");
+        cluster.cli(&["cluster", "settings", "lease.stand_in=5s"]).ok();
+        let long = Stopped::now(cluster, second, "/away/long");
+        cluster.cli(&["cluster", "settings", "lease.stand_in=60s"]).ok();
+        first.kill_machine();
+        Self { cluster, leader, dead, long }
+    }
+
+    fn dies(&self) {
+        self.dead.moves(self.cluster, Duration::from_secs(30));
+    }
+
+    fn stays_away(&self) {
+        let (cluster, Stopped { agent, bucket, .. }) = (self.cluster, &self.long);
+        self.long.moves(cluster, Duration::from_secs(40));
+        assert_eq!(
+            (agent.stand_in(), agent.programs(bucket).len()),
+            (None, 0),
+            "nothing is left of it there"
+        );
+    }
+
+    fn holds(&self) {
+        let (cluster, Stopped { agent, bucket, before, since }) = (self.cluster, &self.leader);
+        let lasts = lease(cluster) + Duration::from_secs(1);
+        // An epoch never comes again: what has moved before is seen now.
+        watch_for("nothing moves", lasts.saturating_sub(since.elapsed()), || {
+            let status = cluster.status(bucket);
+            let same = (pids(&status), epoch(&status)) == (pids(before), epoch(before));
+            if same { Ok(()) } else { Err(format!("{status:#}")) }
+        });
+        let all = [&self.leader, &self.dead, &self.long];
+        all.iter().for_each(|stopped| stopped.agent.start());
+        all.iter().for_each(|stopped| cluster.wait_back(stopped.agent));
+        let status = cluster.wait_state(bucket, "running");
+        assert_eq!((pids(&status), epoch(&status)), (pids(before), epoch(before)), "adopted as it was");
+        assert!(agent.log().contains("the stand-in has handed over"), "{}", agent.log_tail());
+        assert_eq!(agent.stand_in(), None);
+        cluster.delete(&all.map(|stopped| stopped.bucket));
+    }
 }
 
 /// What must be the same before and after, asked of one node.
@@ -155,8 +188,11 @@ fn names_and_ids(rows: &Value) -> String {
 
 fn all_killed(cluster: &Cluster) {
     let [everywhere, one, off] = ["kept.all", "kept.one", "kept.off"].map(|name| trace(cluster, name));
-    cluster.apply_and_wait(&bucket("/kept/all", "steady", &everywhere, "multi_node: true"));
-    cluster.apply_and_wait(&bucket("/kept/one", "steady", &one, ""));
+    let documents = [
+        bucket("/kept/all", "steady", &everywhere, "multi_node: true"),
+        bucket("/kept/one", "steady", &one, ""),
+    ];
+    cluster.apply_and_wait(&documents.concat());
     for owner in ["first", "second"] {
         let more = format!("suspended: true\nowner: {owner}");
         let documents = (0..30).map(|n| bucket(&format!("/kept/{n:02}"), "steady", &off, &more));

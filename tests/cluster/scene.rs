@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sheaf_tests::Cluster;
-use sheaf_tests::documents::{Trace, module, program};
+use sheaf_tests::documents::{Trace, bucket, module, program};
 
 /// Modules whose programs leave a trace and stay, unless their name says otherwise.
 pub(crate) fn modules() -> String {
@@ -21,6 +21,25 @@ pub(crate) fn modules() -> String {
         ),
     ]
     .concat()
+}
+
+/// Registers a bucket that runs on this node now and may run on any; its status.
+pub(crate) fn settled_on(
+    cluster: &Cluster,
+    name: &str,
+    module: &str,
+    trace: &Trace,
+    more: &str,
+    node: &str,
+) -> Value {
+    let only = format!("{more}\nnode_list_rules: [{node}]");
+    cluster.apply_and_wait(&bucket(name, module, trace, &only));
+    let bound = epoch(&cluster.status(name));
+    // Nothing is started for that: there is nothing to wait for.
+    cluster.apply(&bucket(name, module, trace, more));
+    let status = cluster.wait_state(name, "running");
+    assert_eq!((only_node(&status).as_str(), epoch(&status)), (node, bound), "it stays where it is");
+    status
 }
 
 /// A trace of its own for a case.

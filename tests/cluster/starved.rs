@@ -22,7 +22,7 @@ fn starved(cluster: &Cluster) {
     cluster.apply_and_wait(&bucket("/starved", "steady", &trace(cluster, "starved"), &rules));
     let before = cluster.status("/starved");
     assert_eq!(only_node(&before), name);
-    let node = || cluster.named(&leader).cli(&["node", "status", &name, "-o", "json"]).ok().json();
+    let node = || cluster.named(&leader).json(&["node", "status", &name, "-o", "json"]);
     let late = |node: &Value| node["facts"]["late_timers"].as_u64().unwrap_or_default();
     let known = late(&node());
     // Two heartbeats are missed: far less than a lease, far more than a timer may be late.

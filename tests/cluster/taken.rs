@@ -1,5 +1,6 @@
 //! Somebody has taken a node's certificate: what it opens, what it does not, and that forgetting the node ends it.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ fn taken() {
         cluster.add(|plan| plan.more.clone_from(&security)).start();
     }
     cluster.wait_ready();
-    let scene = Scene { cluster: &cluster, join: TokenText::parse(&join).expect("it was printed") };
+    let join = TokenText::parse(&join).expect("it was printed");
+    let scene = Scene { cluster: &cluster, join, gone: OnceCell::new() };
     let mut cases = Cases::of("taken");
     cases.run("a certificate opens no more than its node could", || scene.opens_no_more());
     cases.run("a certificate is its node: it is told every document", || scene.is_its_node());
@@ -69,6 +71,8 @@ struct Scene<'a> {
     cluster: &'a Cluster,
     /// A node that may not vote comes in by it.
     join: TokenText,
+    /// One that voted, and whose machine is dead from [`Scene::takes_nothing_over`] on.
+    gone: OnceCell<&'a Agent>,
 }
 
 /// Somebody who holds what a node shows, and tries it elsewhere.
@@ -81,7 +85,11 @@ struct Thief {
     authority: Digest,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    fn gone(&self) -> &'a Agent {
+        self.gone.get().expect("its machine is dead")
+    }
+
     fn thief(&self, agent: &Agent, shows_it: bool) -> Thief {
         let keyring = Keyring::of_node(&agent.dir()).expect("the files of a secured node");
         let own = keyring.own().filter(|_| shows_it);
@@ -160,7 +168,7 @@ impl Scene<'_> {
         assert_ne!(key, NodeKey::default());
         is_refused(&thief.joins(leader, key, Some(&self.join)), "only its own certificate");
         // One that is lost can say nothing against it, and votes.
-        let gone = self.cluster.following_voter();
+        let gone = *self.gone.get_or_init(|| self.cluster.following_voter());
         let key = thief.key_of(gone);
         gone.kill_machine();
         self.cluster.wait_node(&gone.name(), "lost");
@@ -168,15 +176,12 @@ impl Scene<'_> {
         for token in [None, Some(&self.join)] {
             is_refused(&thief.joins(leader, key.clone(), token), "only its own certificate");
         }
-        gone.start();
-        self.cluster.wait_back(gone);
     }
 
     fn between(&self) {
-        let (gone, fresh) = (self.cluster.following_voter(), self.cluster.agent(5));
+        let (gone, fresh) = (self.gone(), self.cluster.agent(5));
         let thief = self.thief(self.cluster.agent(4), true);
         let place = Contact::of(self.cluster.node_id(&gone.name()), gone.address());
-        gone.kill_machine();
         let between = Between::stand(&thief.runtime, &thief.transport, thief.cluster.clone(), place);
         // Who has a number and stands in the way of who looks for members anew.
         fresh.stop();
@@ -203,15 +208,11 @@ impl Scene<'_> {
             if counted.is_some_and(|count| count >= 1.0) { Ok(()) } else { Err(format!("{counted:?}")) }
         });
         assert_eq!(between.heard(), Vec::<&str>::new(), "it is asked for nothing");
-        drop(thief);
-        gone.start();
-        self.cluster.wait_back(gone);
     }
 
     fn forgotten(&self) {
-        let gone = self.cluster.following_voter();
+        let gone = self.gone();
         let thief = self.thief(gone, true);
-        gone.kill_machine();
         self.cluster.wait_node(&gone.name(), "lost");
         self.cluster.cli(&["node", "forget", "--yes", &gone.name()]).ok();
         let leader = self.cluster.leader();

@@ -32,6 +32,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         told.mentions(&["needs a terminal", "`sheaf cluster status`", "-o json"]);
     });
     cases.run("a node that is lost, a cluster without a leader, and back", || loss(cluster));
+    cluster.delete(&["/top/web", "/top/speaker", "/top/nowhere"]);
 }
 
 /// What is looked at; the file of which a bucket prints what is written into it.

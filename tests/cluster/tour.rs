@@ -13,7 +13,7 @@ use sheaf_tests::cluster::SOON;
 use sheaf_tests::manual::Block;
 use sheaf_tests::{Follower, Machine, Output, cli, manual, processes, wait_for};
 
-use crate::dev::{UP, node};
+use crate::dev::{self, node};
 
 /// What blocks of the readme are run by. `no`: they need other machines, services elsewhere, or programs built for them.
 const RUNS: [&str; 6] = ["no", "top", "tour", "tour-back", "tour-lost", "tour-start"];
@@ -35,7 +35,7 @@ fn every_block_of_the_readme_says_what_runs_it() {
     let found: BTreeSet<String> =
         manual::blocks_of_text(&readme).into_iter().map(|block| block.run).collect();
     assert_eq!(found, RUNS.map(str::to_owned).into());
-    // With the binary that is built already, and (in the test `top`) on a terminal.
+    // With the binary that is built already, and (in the cases of `top`) on a terminal.
     for (run, text) in [("tour-start", "cargo run --release -- dev"), ("top", "sheaf top")] {
         let blocks = manual::of_text(&readme, run);
         assert_eq!(blocks.iter().map(|block| block.text.as_str()).collect::<Vec<_>>(), [text]);
@@ -60,9 +60,7 @@ struct Tour {
 impl Tour {
     fn start() -> Self {
         let machine = Machine::take();
-        let dir = machine.path("dev").display().to_string();
-        let dev = Follower::start(&machine, &["dev", "--dir", &dir], b"");
-        dev.wait_for_line("that it is ready", UP, |line| line.starts_with("Ctrl-C stops everything"));
+        let dev = dev::start(&machine);
         let address = node(&dev.lines(), "import-01").1;
         fs::create_dir(machine.path("work")).expect("a directory can be made in the test's own");
         Self { dev, machine, address }
@@ -149,9 +147,11 @@ fn page(address: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// One `sheaf dev` for all of it: what it shows, what there is to try, its end; then once more, for what was kept.
 #[test]
 fn tour() {
     let tour = Tour::start();
+    dev::shows_what_is_there(&tour.machine, &tour.dev);
     let readme = manual::readme();
     let run = |run: &str| -> String {
         let one = |block: &Block| {
@@ -202,4 +202,5 @@ fn tour() {
     assert_eq!(dev.end(Signal::INT), 0);
     back.finish(SOON).calm();
     assert_eq!(processes::of(machine.place()), [], "nothing is left, nor of what others started there");
+    dev::goes_on_and_is_killed(&machine);
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use sheaf_tests::{Cases, Cluster, Follower, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, Follower, wait_for};
 
 use crate::context::Asker;
+use crate::died;
 use crate::plugin::{bucket, count, lines};
 use crate::scene::pids;
 
@@ -29,7 +30,7 @@ config_schema:
 ---
 ";
 
-pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster, has_python: bool) {
     cluster.apply(PROGRAM);
     cases.run("A34 a test ends with its objects, and leaves nothing", || a34(cluster));
     cases.run("a test ends by itself, after its time, or fails", || ends(cluster));
@@ -38,7 +39,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what a plugin keeps while it is tested is not the real one's", || keeps(cluster));
     // What is left of it lives for a while; others go on meanwhile.
     cases.run("who asked for a test is gone", || gone(cluster));
-    cases.run("the node dies that a test runs on", || node_gone(cluster));
+    died::cases(cases, cluster, has_python);
     // From here on the module wants a config.
     cases.run("a config keeps to its module's schema", || schema(cluster));
     cases.run("what nobody asks for any more is over with its time to live", || outlived(cluster));
@@ -193,28 +194,35 @@ fn outlived(cluster: &Cluster) {
     nothing_left(cluster);
 }
 
-fn node_gone(cluster: &Cluster) {
-    let leader = cluster.leader();
-    let victim = cluster.follower();
-    let rule = format!("node_list_rules: [{}]", victim.name());
-    let asked = document(cluster, "/trial/node-gone", "echo here; sleep 1000", &rule);
-    let times = ["--start-within", "30s", "--max-time", "60s", "-o", "json"];
-    let address = leader.address();
-    let args = [&["--address", &address, "bucket", "test", "-f", "-"][..], &times].concat();
-    let asking = Follower::start(cluster.machine(), &args, asked.as_bytes());
-    wait_for("its keeper is there", Duration::from_secs(30), || {
-        let runs =
-            victim.processes().iter().any(|process| process.command.contains("/trial/node-gone.test-"));
-        if runs { Ok(()) } else { Err(asking.talk()) }
-    });
-    victim.kill_machine();
-    let output = asking.finish(Duration::from_secs(80));
-    let answer = output.try_json().expect("an answer");
-    assert_eq!((output.code, &answer["result"]), (1, &Value::from("failed")), "{output}");
-    let why = format!("node {}, where it ran, was lost", victim.name());
-    assert!(answer["message"].to_string().contains(&why), "{output}");
-    victim.start();
-    cluster.wait_back(victim);
+/// A test whose node dies.
+pub(crate) struct Tested {
+    asking: Follower,
+    node: String,
+}
+
+impl Tested {
+    pub(crate) fn begin(cluster: &Cluster, victim: &Agent) -> Self {
+        let rule = format!("node_list_rules: [{}]", victim.name());
+        let asked = document(cluster, "/trial/node-gone", "echo here; sleep 1000", &rule);
+        let times = ["--start-within", "30s", "--max-time", "60s", "-o", "json"];
+        let address = cluster.leader().address();
+        let args = [&["--address", &address, "bucket", "test", "-f", "-"][..], &times].concat();
+        let asking = Follower::start(cluster.machine(), &args, asked.as_bytes());
+        wait_for("its keeper is there", Duration::from_secs(30), || {
+            let runs =
+                victim.processes().iter().any(|process| process.command.contains("/trial/node-gone.test-"));
+            if runs { Ok(()) } else { Err(asking.talk()) }
+        });
+        Self { asking, node: victim.name() }
+    }
+
+    pub(crate) fn fails(self) {
+        let output = self.asking.finish(Duration::from_secs(80));
+        let answer = output.try_json().expect("an answer");
+        assert_eq!((output.code, &answer["result"]), (1, &Value::from("failed")), "{output}");
+        let why = format!("node {}, where it ran, was lost", self.node);
+        assert!(answer["message"].to_string().contains(&why), "{output}");
+    }
 }
 
 fn schema(cluster: &Cluster) {

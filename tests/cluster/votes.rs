@@ -29,14 +29,14 @@ fn numbers(cluster: &Cluster) {
     let documents =
         [bucket("/votes/one", "steady", &one, ""), bucket("/votes/all", "steady", &all, "multi_node: true")];
     cluster.apply_and_wait(&documents.concat());
-    let status = |name: &str| leader.cli(&["bucket", "status", name, "-o", "json"]).ok().json();
+    let status = |name: &str| leader.json(&["bucket", "status", name, "-o", "json"]);
     let before = ["/votes/one", "/votes/all"].map(status);
     let first = voters(cluster, 3);
     for (number, tolerated) in [(1, 0), (5, 2), (3, 1)] {
         leader.cli(&["cluster", "settings", &format!("voters={number}")]).ok();
         assert!(voters(cluster, number).contains(&leader.name()));
         wait_for("it is told how many may fail", SOON, || {
-            let status = leader.cli(&["cluster", "status", "-o", "json"]).ok().json();
+            let status = leader.json(&["cluster", "status", "-o", "json"]);
             let is_so = status["fault_tolerance"] == tolerated && status["leader"] == leader.name().as_str();
             if is_so { Ok(()) } else { Err(format!("{status:#}")) }
         });

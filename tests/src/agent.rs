@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::cli::{self, Follower, Output};
 use crate::processes::{self, Process};
 use crate::wait::wait_for;
-use crate::{Machine, NodePlan, dashboard};
+use crate::{Machine, NodePlan, calls, dashboard};
 
 /// How long an agent may take to leave in an orderly way.
-const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 /// Lines of a log that are shown when a test fails.
 const TAIL: usize = 60;
 /// So many bytes of a record: fewer than any has.
@@ -211,6 +212,26 @@ impl Agent {
         let address = self.address();
         let args = [args, &["--address", &address]].concat();
         cli::run(&self.machine, &args, input)
+    }
+
+    /// The JSON that a command prints which asks this node. One that only looks is a call.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.try_json(args).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, for a wait.
+    ///
+    /// # Errors
+    /// What the command printed.
+    pub fn try_json(&self, args: &[&str]) -> Result<Value, String> {
+        if let Some(seen) = calls::look(&self.machine, &self.address(), args) {
+            return seen;
+        }
+        let output = self.cli(args);
+        if output.code == 0 { output.try_json() } else { Err(output.to_string()) }
     }
 
     /// Starts a command that stays and asks this node.

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_model::NodeId;
 
+use crate::agent::LEAVES_WITHIN;
 use crate::need::say;
 use crate::wait::wait_for;
 use crate::{Agent, Machine, NodePlan, Output, machine, ports, processes};
@@ -90,6 +92,17 @@ impl Cluster {
         self.agents.iter().filter(|agent| !agent.is_running()).for_each(Agent::start);
     }
 
+    /// Asks all agents to leave, at once, and waits until they have. Who leaves after others waits in vain for one that leads.
+    ///
+    /// # Panics
+    /// If one does not leave, or fails on its way.
+    pub fn stop_all(&self) {
+        self.agents.iter().for_each(|agent| agent.signal(Signal::TERM));
+        for agent in &self.agents {
+            assert_eq!(agent.exit(LEAVES_WITHIN), 0, "{}", agent.log_tail());
+        }
+    }
+
     /// Waits until every agent is ready, and there are as many voters as there should be.
     pub fn wait_ready(&self) {
         self.wait_ready_nodes(self.agents.len());
@@ -143,12 +156,8 @@ impl Cluster {
     pub fn wait_back(&self, agent: &Agent) {
         wait_for(&format!("{} is back", agent.name()), READY_WITHIN, || {
             self.assert_alive();
-            let output = agent.cli(&["node", "status", &agent.name(), "-o", "json"]);
-            if output.code == 0 && output.json()["status"] == "ready" {
-                Ok(())
-            } else {
-                Err(output.to_string())
-            }
+            let node = agent.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
+            if node["status"] == "ready" { Ok(()) } else { Err(format!("{node:#}")) }
         });
         self.wait_ready();
     }
@@ -233,25 +242,29 @@ impl Cluster {
     /// # Panics
     /// If no agent runs.
     pub fn cli_with(&self, args: &[&str], input: &[u8]) -> Output {
+        self.asked().cli_with(args, input)
+    }
+
+    /// The first agent that runs.
+    fn asked(&self) -> &Agent {
         let running = self.agents.iter().find(|agent| agent.is_running());
-        running.expect("an agent runs that can be asked").cli_with(args, input)
+        running.expect("an agent runs that can be asked")
     }
 
     /// The JSON that a command prints.
     ///
     /// # Panics
-    /// If it fails.
+    /// As [`Agent::json`].
     pub fn json(&self, args: &[&str]) -> Value {
-        self.try_json(args).unwrap_or_else(|output| panic!("{output}"))
+        self.asked().json(args)
     }
 
     /// The same, for a wait.
     ///
     /// # Errors
-    /// What the command printed.
+    /// As [`Agent::try_json`].
     pub fn try_json(&self, args: &[&str]) -> Result<Value, String> {
-        let output = self.cli(args);
-        if output.code == 0 { output.try_json() } else { Err(output.to_string()) }
+        self.asked().try_json(args)
     }
 
     /// The status of a node.

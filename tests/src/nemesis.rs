@@ -30,6 +30,7 @@ use crate::processes::{self, Process};
 use crate::{Cluster, Machine, beats, wait};
 
 pub use faults::Counts;
+use verdict::History;
 pub use work::Work;
 
 const NODES: usize = 7;
@@ -117,7 +118,8 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
         Err(wrong) => panic!("seed {}, after {faults}:\n{wrong}", plan.seed),
     };
     world.upgrade();
-    if let Err(wrong) = verdict::check(&world, &answers) {
+    let history = History::of(&world);
+    if let Err(wrong) = verdict::check(&world, &history, &answers) {
         panic!("seed {}, after {faults}:\n{wrong}", plan.seed);
     }
     let traces = World::working().map(|name| world.trace(&name)).map(|trace| beats::programs(&trace));
@@ -128,7 +130,7 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
         reads: answers.reads(),
         acts: answers.acts(),
         programs: traces.map(|programs| programs.len()).sum(),
-        bindings: answers.bindings(&world),
+        bindings: answers.bindings(&history),
         work,
         healed,
     };
@@ -274,9 +276,7 @@ impl World {
         self.wait_for_no_others("of what was deleted no process is left", |process| {
             agents.contains(&process.pid) || process.is("runner")
         });
-        for agent in self.cluster.agents() {
-            assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
-        }
+        self.cluster.stop_all();
         self.wait_for_no_others("agents leave only stand-ins", |process| process.is("stand-in"));
         // What another round must not find.
         for agent in self.cluster.agents() {

@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::verdict::History;
 use super::{HEALS_WITHIN, KEEPS_OBJECTS, NODES, World};
 use crate::documents::{Trace, bucket};
 use crate::linear::{Answer, Ask, Operation};
@@ -92,8 +93,8 @@ impl Answers {
     }
 
     /// How often single-node buckets were bound.
-    pub(super) fn bindings(&self, world: &World) -> usize {
-        World::singles().map(|name| super::verdict::bound(world, &name).len()).sum()
+    pub(super) fn bindings(&self, history: &History) -> usize {
+        World::singles().map(|name| history.bound(&name).len()).sum()
     }
 }
 

@@ -176,7 +176,7 @@ impl<'a> Nemesis<'a> {
 
     /// The node that leads, as another or that itself has it.
     fn leader_by(&self, node: usize) -> Option<usize> {
-        let status = self.agent(node).cli(&["cluster", "status", "-o", "json"]).try_json().ok()?;
+        let status = self.agent(node).try_json(&["cluster", "status", "-o", "json"]).ok()?;
         number_of(status["leader"].as_str()?)
     }
 

@@ -14,10 +14,10 @@ use crate::linear;
 ///
 /// # Errors
 /// With all that is wrong.
-pub(super) fn check(world: &World, answers: &Answers) -> Result<(), String> {
+pub(super) fn check(world: &World, history: &History, answers: &Answers) -> Result<(), String> {
     let mut wrong = answers.wrong.clone();
     for (number, name) in World::singles().enumerate() {
-        wrong.extend(single(world, number, &name));
+        wrong.extend(single(world, history, number, &name));
     }
     for name in World::multis() {
         wrong.extend(multi(world, &name));
@@ -30,12 +30,12 @@ pub(super) fn check(world: &World, answers: &Answers) -> Result<(), String> {
             wrong.push(format!("object {key} of {} calls: {found}", operations.len()));
         }
     }
-    wrong.extend(acts(world, answers));
+    wrong.extend(acts(history, answers));
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
 /// At most one at a time, under epochs that grow and were bound, on nodes that may.
-fn single(world: &World, number: usize, name: &str) -> Vec<String> {
+fn single(world: &World, history: &History, number: usize, name: &str) -> Vec<String> {
     let lives = beats::programs(&world.trace(name));
     let mut wrong = Vec::new();
     if lives.is_empty() {
@@ -44,7 +44,7 @@ fn single(world: &World, number: usize, name: &str) -> Vec<String> {
     if let Err(found) = one_at_a_time(&lives) {
         wrong.push(format!("{name}: {found}"));
     }
-    let bound = bound(world, name);
+    let bound = history.bound(name);
     for life in lives.iter().filter(|life| !bound.contains(&life.epoch)) {
         wrong.push(format!("{name}: an epoch that was never bound: {life:?}"));
     }
@@ -72,15 +72,27 @@ fn multi(world: &World, name: &str) -> Vec<String> {
     wrong
 }
 
-/// The epochs under which a bucket was bound, by its history.
-pub(super) fn bound(world: &World, name: &str) -> BTreeSet<u64> {
-    let bound = events(world, name).into_iter().filter(|event| event["kind"] == "bucket.bound");
-    bound.filter_map(|event| event["after"].as_str()?.parse().ok()).collect()
-}
+/// What has happened, by its subject.
+pub(super) struct History(BTreeMap<String, Vec<Value>>);
 
-fn events(world: &World, subject: &str) -> Vec<Value> {
-    let filter = format!("subject={subject}");
-    world.cluster.cli(&["events", "--all", "--where", &filter, "-o", "json"]).ok().json_lines()
+impl History {
+    pub(super) fn of(world: &World) -> Self {
+        let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for event in world.cluster.cli(&["events", "--all", "-o", "json"]).ok().json_lines() {
+            all.entry(event["subject"].as_str().unwrap_or_default().to_owned()).or_default().push(event);
+        }
+        Self(all)
+    }
+
+    /// The epochs under which a bucket was bound.
+    pub(super) fn bound(&self, bucket: &str) -> BTreeSet<u64> {
+        let bound = self.events(bucket).filter(|event| event["kind"] == "bucket.bound");
+        bound.filter_map(|event| event["after"].as_str()?.parse().ok()).collect()
+    }
+
+    fn events(&self, subject: &str) -> impl Iterator<Item = &Value> {
+        self.0.get(subject).into_iter().flatten()
+    }
 }
 
 /// Everything acknowledged is in the history where it was said to be, nothing twice, and the answers fit one order.
@@ -127,15 +139,15 @@ fn register(world: &World, name: &str, answers: &Answers) -> Vec<String> {
 }
 
 /// Each acknowledged act is in the history of its subject.
-fn acts(world: &World, answers: &Answers) -> Vec<String> {
+fn acts(history: &History, answers: &Answers) -> Vec<String> {
     let mut by_subject: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (subject, revision) in &answers.acts {
         by_subject.entry(subject).or_default().push(*revision);
     }
     let mut wrong = Vec::new();
     for (subject, revisions) in by_subject {
-        let events = events(world, subject);
-        let recorded: BTreeSet<u64> = events.iter().filter_map(|event| event["revision"].as_u64()).collect();
+        let events = history.events(subject);
+        let recorded: BTreeSet<u64> = events.filter_map(|event| event["revision"].as_u64()).collect();
         for revision in revisions.into_iter().filter(|revision| !recorded.contains(revision)) {
             wrong.push(format!("{subject}: what was acknowledged at {revision} is not in its history"));
         }
