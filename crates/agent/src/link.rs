@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::facts::{Counts, LoadMeter};
 use crate::work::Desk;
 
+mod lag;
 mod search;
 mod session;
 mod watching;
@@ -89,6 +90,9 @@ pub(crate) struct Signals {
     welcomed: AtomicBool,
     /// Why this node was last refused; empty since it was last welcome.
     refusal: Mutex<String>,
+    /// A leader that has bound something here of which the watch has not told.
+    ahead: Mutex<Option<Contact>>,
+    is_behind: Notify,
 }
 
 impl Signals {
@@ -113,6 +117,22 @@ impl Signals {
     /// The newest state the node has seen whole.
     pub(crate) fn saw(&self, revision: Revision) {
         self.seen.store(revision.0, Ordering::Relaxed);
+    }
+
+    /// What the watch tells is older than what this leader acknowledges.
+    fn watch_is_behind(&self, leader: &Contact) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(leader.clone());
+        self.is_behind.notify_one();
+    }
+
+    /// Returns such a leader, once there is one.
+    async fn ahead(&self) -> Contact {
+        loop {
+            if let Some(leader) = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return leader;
+            }
+            self.is_behind.notified().await; // a permit is kept
+        }
     }
 
     fn welcomed(&self) {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::lag::Lag;
 use super::search::{NoLeader, Opened, search};
 use super::{Backoff, Link, jitter};
 use crate::keeper::clock;
@@ -121,7 +122,7 @@ async fn keep(
     stop: &CancellationToken,
 ) -> Over {
     let beats = beats(opened.heartbeat);
-    let mut session = Session { link, opened, beats, unanswered: VecDeque::new() };
+    let mut session = Session { link, opened, beats, unanswered: VecDeque::new(), lag: Lag::default() };
     while say.try_recv().is_ok() {} // said to nobody: all that matters is said again now
     let start_in = session.opened.start_in;
     if !link.input(Input::SessionOpened { start_in }).await {
@@ -149,6 +150,8 @@ struct Session<'a> {
     beats: Interval,
     /// When heartbeats were sent that nobody has acknowledged, oldest first.
     unanswered: VecDeque<Moment>,
+    /// How the watch keeps up with what is acknowledged.
+    lag: Lag,
 }
 
 impl Session<'_> {
@@ -232,6 +235,11 @@ impl Session<'_> {
                     }
                 }
                 self.pace(ack.heartbeat);
+                let patience = self.opened.heartbeat.duration() / 2;
+                let (link, now) = (self.link, Instant::now());
+                if self.lag.is_behind(&ack, link.signals.seen(), now, patience) {
+                    link.signals.watch_is_behind(&self.opened.leader);
+                }
                 Input::Acknowledged(ack)
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),

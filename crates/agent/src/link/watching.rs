@@ -9,6 +9,7 @@ use sheaf_model::watch::WatchItem;
 use sheaf_wire::peer::{PeerClient, WatchNode};
 use sheaf_wire::{Answers, ApiError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backoff, Link, OPENING};
@@ -18,16 +19,23 @@ use crate::handle::Request;
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Failures in a row that are worth a warning; twice as many are the next.
 const WORTH_A_WARNING: u32 = 3;
+/// For so long after the watch has turned to the leader it does not do so again.
+const NOT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps a watch open until it is to stop, or nobody listens any more. `agent` is its loop.
 pub(crate) async fn watch(link: Link, agent: mpsc::Sender<Request>, stop: CancellationToken) {
     let mut tries = Tries::new();
     let mut turn = 0;
+    let mut ahead = Ahead::default();
     while !stop.is_cancelled() && !link.inputs.is_closed() {
         let contacts = link.contacts();
-        let contact = &contacts[turn % contacts.len()];
+        let contact = &ahead.next.take().unwrap_or_else(|| contacts[turn % contacts.len()].clone());
         tokio::select! {
             () = stop.cancelled() => return,
+            () = ahead.of(&link, contact) => {
+                tracing::info!(%contact, "what is bound here was not told by this member: the leader is asked");
+                continue;
+            }
             // Dropping it ends the watch, which holds nothing.
             ended = follow(&link, &agent, contact, &mut tries) => match tries.failed() {
                 Some(failures) => tracing::warn!(
@@ -40,7 +48,33 @@ pub(crate) async fn watch(link: Link, agent: mpsc::Sender<Request>, stop: Cancel
         turn += 1; // a member that cut this node off may be busy: the next one
         tokio::select! {
             () = stop.cancelled() => return,
+            () = ahead.of(&link, contact) => {}
             () = tokio::time::sleep(tries.backoff.wait()) => {} // dropping a wait loses nothing
+        }
+    }
+}
+
+/// A leader that is known to be ahead of the member that is watched is watched next.
+#[derive(Default)]
+struct Ahead {
+    next: Option<Contact>,
+    since: Option<Instant>,
+}
+
+impl Ahead {
+    /// Returns once it is. All is told anew then, so not again soon: it may be this node that is slow.
+    async fn of(&mut self, link: &Link, watched: &Contact) {
+        loop {
+            let leader = link.signals.ahead().await;
+            let is_another = match (leader.node, watched.node) {
+                (Some(leader), Some(watched)) => leader != watched,
+                _ => leader.address != watched.address,
+            };
+            if is_another && self.since.is_none_or(|since| since.elapsed() >= NOT_AGAIN) {
+                self.since = Some(Instant::now());
+                self.next = Some(leader);
+                return;
+            }
         }
     }
 }

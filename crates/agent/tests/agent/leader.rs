@@ -33,6 +33,8 @@ struct Inner {
     /// How far apart heartbeats are to be, as a session begins and as acknowledgements say; none: as a leader of an earlier version.
     beats: Option<(Span, Span)>,
     heartbeats: usize,
+    /// Watches that began at a member that is stopped.
+    in_vain: usize,
 }
 
 /// Shared by all calls.
@@ -48,14 +50,13 @@ impl Leader {
     pub(crate) async fn serve() -> (Self, String, AbortOnDropHandle<()>) {
         let leader = Self { inner: Arc::default(), changed: watch::channel(0).0 };
         leader.propose(Command::Form(Form { cluster: "c".into(), settings: Settings::default() }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let server = Server::new().agents(Arc::new(leader.clone()));
-        let serving = tokio::spawn(async move {
-            let for_ever = std::future::pending();
-            server.serve(listener, Arc::new(Alone), ServeOptions::default(), for_ever).await.unwrap();
-        });
-        (leader, address, AbortOnDropHandle::new(serving))
+        let (address, serving) = serve(Arc::new(leader.clone())).await;
+        (leader, address, serving)
+    }
+
+    /// Another member at an address of its own, which is stopped once a watch has begun, and no connection shows it.
+    pub(crate) async fn stopped_member(&self) -> (String, AbortOnDropHandle<()>) {
+        serve(Arc::new(Stopped(self.clone()))).await
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -130,6 +131,11 @@ impl Leader {
     /// Heartbeats so far.
     pub(crate) fn heartbeats(&self) -> usize {
         self.lock().heartbeats
+    }
+
+    /// Watches at members that are stopped, so far.
+    pub(crate) fn watched_in_vain(&self) -> usize {
+        self.lock().in_vain
     }
 
     pub(crate) fn instance(&self, bucket: &str) -> Option<Instance> {
@@ -231,6 +237,33 @@ impl AgentApi for Leader {
         });
         Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
     }
+}
+
+struct Stopped(Leader);
+
+#[async_trait]
+impl AgentApi for Stopped {
+    async fn session(&self, _: Caller, _: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
+        std::future::pending().await
+    }
+
+    async fn watch(&self, caller: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let first = self.0.watch(caller, ask).await?.take(1);
+        self.0.lock().in_vain += 1;
+        Ok(first.chain(stream::pending()).boxed())
+    }
+}
+
+/// On a port of its own, until the guard is dropped.
+async fn serve(agents: Arc<dyn AgentApi>) -> (String, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = Server::new().agents(agents);
+    let serving = tokio::spawn(async move {
+        let for_ever = std::future::pending();
+        server.serve(listener, Arc::new(Alone), ServeOptions::default(), for_ever).await.unwrap();
+    });
+    (address, AbortOnDropHandle::new(serving))
 }
 
 pub(crate) fn name(bucket: &str) -> BucketName {

@@ -13,11 +13,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use leader::{Leader, NODE, name};
 use rustix::process::{Pid, Signal, kill_process_group};
-use sheaf_agent::{Agent, AgentError, Handle, NodeConfig, Options, facts};
+use sheaf_agent::{Agent, AgentError, Handle, Members, NodeConfig, Options, facts};
 use sheaf_engine::{Command, Register};
 use sheaf_model::{
-    Check, CheckKind, Exec, Gate, Json, ModuleName, ModuleSpec, ModuleVersion, NodeName, Part, Phase,
-    Runtime, Span, Stop, Template,
+    Check, CheckKind, Contact, Exec, Gate, Json, ModuleName, ModuleSpec, ModuleVersion, NodeName, Part,
+    Phase, Runtime, Span, Stop, Template,
 };
 use sheaf_wire::logs::LogsOf;
 use tempfile::TempDir;
@@ -72,7 +72,11 @@ impl World {
 
     /// An agent whose keepers are this program.
     fn agent_with(&self, binary: PathBuf) -> Life {
-        let options = Options {
+        self.agent_of(self.options(binary))
+    }
+
+    fn options(&self, binary: PathBuf) -> Options {
+        Options {
             data_dir: self.dir.path().to_owned(),
             cluster: "c".into(),
             node: NODE,
@@ -89,7 +93,10 @@ impl World {
             seal: None,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
-        };
+        }
+    }
+
+    fn agent_of(&self, options: Options) -> Life {
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();
         Life { handle, stop: stop.clone(), running: tokio::spawn(agent.run(stop)) }
@@ -178,6 +185,23 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         }
     };
     assert!(timeout(PATIENCE, wait).await.is_ok(), "waited in vain until {what}");
+}
+
+/// Its watch begins at the member that is stopped, as the node's own would.
+#[tokio::test]
+async fn what_a_stopped_member_does_not_tell_the_leader_is_asked_for() {
+    let world = World::new().await;
+    let (stopped, _serving) = world.leader.stopped_member().await;
+    let leader = Contact { address: world.address.clone(), node: None };
+    let members: Members = Arc::new(move || vec![leader.clone()]);
+    let probe = PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe"));
+    let life = world.agent_of(Options { own: stopped, members, ..world.options(probe) });
+    let has_begun = || world.leader.watched_in_vain() > 0 && world.leader.heartbeats() > 0;
+    until("it watches, and has a session", has_begun).await;
+    world.leader.put("/m/one", |_| {});
+    world.leader.bind("/m/one");
+    world.until_phase("/m/one", Phase::Running).await;
+    life.end().await;
 }
 
 /// A29, A44
