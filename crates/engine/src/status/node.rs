@@ -129,9 +129,16 @@ impl<'a> Sight<'a> {
         nodes.extend(residue.into_iter().flat_map(|nodes| nodes.keys()));
         let left = |node| residue.is_some_and(|nodes| nodes.contains_key(&node));
         let row = |node| {
-            let row = self.affinity_row(name, node);
-            let row = row.or_else(|| left(node).then(|| self.unconfirmed(name, node)))?;
-            Some((node, row))
+            let mut row = self.affinity_row(name, node);
+            if left(node) {
+                let unconfirmed = self.unconfirmed(name, node);
+                match &mut row {
+                    Some(row) if row.why.is_empty() => row.why = unconfirmed.why,
+                    Some(_) => {}
+                    None => row = Some(unconfirmed),
+                }
+            }
+            Some((node, row?))
         };
         nodes.into_iter().filter_map(row).collect()
     }
@@ -174,7 +181,7 @@ impl<'a> Sight<'a> {
         let binding = self.state.bindings.get(name).filter(|binding| binding.node == node);
         let bucket = self.state.buckets.get(name);
         let multi = bucket.is_some_and(|bucket| bucket.current.spec.multi_node);
-        if instance.is_some_and(|i| matches!(i.phase, Phase::Stopped)) && binding.is_none() {
+        if instance.is_none_or(|i| matches!(i.phase, Phase::Stopped)) && binding.is_none() {
             return None;
         }
         let why = match binding {

@@ -235,10 +235,21 @@ fn a_lost_node_and_the_next_of_its_name_are_told_apart_by_their_numbers() {
     assert_eq!((decision.chosen.as_str(), decision.chosen_id, decision.epoch), ("n2", 2, epoch.0));
 
     world.on("/m", Command::DeleteBucket);
-    let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
-    let rows = sight.affinity_of_bucket(&world.name("/m")).into_iter();
-    let said = rows.map(|(_, row)| row.why).find(|why| why.contains("is lost")).unwrap_or_default();
-    assert!(said.ends_with("sheaf node forget 2"), "{said}");
+    let name = world.name("/m");
+    for (knows_of_instances, phase) in [(true, "running"), (false, "stopping")] {
+        if !knows_of_instances {
+            world.state.instances.remove(&name);
+        }
+        let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
+        let rows = sight.affinity_of_bucket(&name).into_iter();
+        let row = rows.map(|(_, row)| row).find(|row| row.node_id == 2).expect("it may still run there");
+        assert!(
+            row.why.ends_with("is lost; if it is gone for good, say so: sheaf node forget 2"),
+            "{}",
+            row.why
+        );
+        assert_eq!(row.phase, phase);
+    }
 }
 
 #[test]

@@ -264,7 +264,9 @@ fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: us
     let lost: Vec<u64> = victims.iter().map(lost).collect();
     let took: Vec<Duration> =
         trials.iter().zip(lost).map(|(trial, lost)| trial.lives_elsewhere(lost)).collect();
-    tell_late(cluster, case, trials.iter().zip(&took));
+    if number > 0 {
+        tell_late(cluster, case, trials.iter().zip(&took));
+    }
     let silent = writes.map(|both| both.map(|writes| writes.longest_silence(since)));
     for victim in &victims {
         (case.after)(victim);

@@ -297,8 +297,9 @@ async fn a_job_is_named_by_its_id_or_the_unique_beginning_of_that() {
     let (exit, _, talk) = bench.ran("job status 4").await;
     assert_eq!(exit, Exit::Usage);
     assert!(talk.contains("the ids of 2 jobs begin with 4; more of it: 42 ("), "{talk}");
-    bench.write("four.yaml", &ARRAY.replace("ndvi", "4"));
-    assert_eq!(bench.ran("job submit -f four.yaml").await.0, Exit::Done);
+    bench.write("four.yaml", &ARRAY.replace("ndvi", "'4'"));
+    let (exit, _, talk) = bench.ran("job submit -f four.yaml").await;
+    assert_eq!(exit, Exit::Done, "{talk}");
     assert_eq!(bench.ran("job status 4 -o name").await.1, "4\n", "a name goes before an id");
 }
 

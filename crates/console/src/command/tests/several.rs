@@ -60,8 +60,10 @@ async fn what_else_is_named_in_a_row_is_told_too() {
     bench.write("b.yaml", &job("b"));
     assert_eq!(bench.ran("apply -f module.yaml").await.0, Exit::Done);
     assert_eq!(bench.ran("job submit -f b.yaml").await.0, Exit::Done);
+    let (exit, data, _) = bench.ran("job submit -f a.yaml -f b.yaml -o json").await;
+    assert_eq!((exit, data.as_str()), (Exit::Conflict, ""), "all must be good before the first is submitted");
+    assert_eq!(bench.ran("job submit -f a.yaml").await.0, Exit::Done);
     for (line, exit, name) in [
-        ("job submit -f a.yaml -f b.yaml -o json", Exit::Conflict, "a"),
         ("job pause a none -o json", Exit::NotFound, "a"),
         ("cluster token revoke ci none --yes -o json", Exit::NotFound, "ci"),
     ] {
