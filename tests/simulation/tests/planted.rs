@@ -13,10 +13,10 @@ const SEARCHED: u64 = 2000;
 /// seed may make a new search necessary.
 const RECORDED: [(Planted, u64, Rule); 23] = [
     (Planted::LeaseFromReceipt, 21, Rule::Overlap),
-    (Planted::NoQuorumRound, 24, Rule::Overlap),
+    (Planted::NoQuorumRound, 59, Rule::Overlap),
     (Planted::NoWaitAfterElection, 4, Rule::Overlap),
     (Planted::EpochNotChecked, 13, Rule::Overlap),
-    (Planted::KeeperDoesNotKill, 4, Rule::Overlap),
+    (Planted::KeeperDoesNotKill, 6, Rule::Overlap),
     (Planted::ReleaseOnSuspend, 0, Rule::Overlap),
     (Planted::NodeWideLease, 13, Rule::Overlap),
     (Planted::ForwardedDecision, 197, Rule::Overlap),
@@ -30,7 +30,7 @@ const RECORDED: [(Planted, u64, Rule); 23] = [
     (Planted::OrderAfterEnd, 114, Rule::Attempts),
     (Planted::OrderToNextLife, 198, Rule::Attempts),
     (Planted::OldHeartbeat, 7, Rule::Pace),
-    (Planted::NoOwnEntry, 436, Rule::Overlap),
+    (Planted::NoOwnEntry, 482, Rule::Overlap),
     (Planted::NotReleased, 0, Rule::Available),
     (Planted::OldRules, 1, Rule::Available),
     (Planted::RecordedUpTo, 38, Rule::Told),
@@ -39,11 +39,14 @@ const RECORDED: [(Planted, u64, Rule); 23] = [
 
 /// What a bug is looked for in, and what its seed must be clean in without it: of two that end an instance, the one that is
 /// left out shows only where the other hangs; what an agent does that is told of a binding elsewhere hides what a leader without
-/// an entry of its own brings about.
+/// an entry of its own brings about, which shows only where leaders change often.
 fn plan(bug: Planted, seed: u64) -> Plan {
     let plan = Plan { keepers_hang: bug == Planted::OneEnforcer, ..Plan::of_seed(seed) };
     match bug {
-        Planted::NoOwnEntry => Plan { told_elsewhere: false, ..plan },
+        Planted::NoOwnEntry => {
+            let (nodes, hunt_every, fault_every) = (plan.voters + 2, 6_000_000, 3_000_000);
+            Plan { told_elsewhere: false, nodes, hunt_every, fault_every, ..plan }
+        }
         _ => plan,
     }
 }
