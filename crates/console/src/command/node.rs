@@ -5,7 +5,7 @@ mod drain;
 use clap::{Args, Subcommand};
 use sheaf_model::view::{NodeDetail, NodeFacts, NodeRow};
 use sheaf_wire::node::{Affinity as AffinityOf, LabelNode, ListNodes};
-use sheaf_wire::{ApiError, Client, PAGE_MAX, PageOf};
+use sheaf_wire::{ApiError, Client};
 
 use crate::command::apply::{OutcomeRow, warn};
 use crate::command::{namesakes, page, rows};
@@ -221,17 +221,8 @@ pub(super) async fn found<T>(
 
 /// The one node whose name or id begins so.
 async fn beginning_with(client: &Client, text: &str) -> Result<Option<String>, Failure> {
-    let mut fitting = Vec::new();
-    let mut token = String::new();
-    loop {
-        let ask = ListNodes { page: PageOf { size: PAGE_MAX, token }, ..ListNodes::default() };
-        let page = client.list_nodes(ask).await?;
-        fitting.extend(page.rows.into_iter().filter(|row| begins(row, text)));
-        if page.next.is_empty() {
-            return unique(text, fitting);
-        }
-        token = page.next;
-    }
+    let list = async |page| client.list_nodes(ListNodes { page, ..ListNodes::default() }).await;
+    unique(text, page::fitting(list, |row| begins(row, text)).await?)
 }
 
 fn begins(row: &NodeRow, text: &str) -> bool {

@@ -12,6 +12,22 @@ use crate::table::{Listed, Listing};
 /// Documents that are asked for at a time, for `-o yaml`.
 const AT_A_TIME: usize = 16;
 
+/// The rows that fit, on whichever page each stands.
+pub(super) async fn fitting<R>(
+    mut fetch: impl AsyncFnMut(PageOf) -> Result<Rows<R>, ApiError>,
+    fits: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, ApiError> {
+    let (mut found, mut token) = (Vec::new(), String::new());
+    loop {
+        let answer = fetch(PageOf { size: PAGE_MAX, token }).await?;
+        found.extend(answer.rows.into_iter().filter(&fits));
+        if answer.next.is_empty() {
+            return Ok(found);
+        }
+        token = answer.next;
+    }
+}
+
 /// Asks for page after page until there are as many rows as wanted, and shows each; how many there were. Says how to
 /// go on when there are more.
 pub(super) async fn each<R>(

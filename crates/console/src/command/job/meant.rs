@@ -3,9 +3,10 @@
 use sheaf_model::JobName;
 use sheaf_model::view::JobRow;
 use sheaf_wire::job::ListJobs;
-use sheaf_wire::{ApiError, Client, PAGE_MAX, PageOf};
+use sheaf_wire::{ApiError, Client};
 
 use super::job_name;
+use crate::command::page;
 use crate::exit::Failure;
 use crate::text;
 
@@ -32,17 +33,8 @@ async fn found(
         Err(error) => return Err(error.into()),
         Ok(_) => return Ok(asked),
     };
-    let mut fitting = Vec::new();
-    let mut token = String::new();
-    loop {
-        let ask = ListJobs { page: PageOf { size: PAGE_MAX, token }, ..ListJobs::default() };
-        let page = client.list_jobs(ask).await?;
-        fitting.extend(page.rows.into_iter().filter(|row| fits(&row.id.to_string(), asked.as_str())));
-        if page.next.is_empty() {
-            break;
-        }
-        token = page.next;
-    }
+    let list = async |page| client.list_jobs(ListJobs { page, ..ListJobs::default() }).await;
+    let fitting = page::fitting(list, |row: &JobRow| fits(&row.id.to_string(), asked.as_str())).await?;
     match only(asked.as_str(), &fitting)? {
         Some(row) => job_name(&row.name).map_err(Failure::Refused),
         None => Err(none.into()),

@@ -11,6 +11,15 @@ fn job(name: &str, more: &str) -> String {
     format!("kind: Job\nname: {name}\nmodule: flume\nsubtasks: {{array: 0-9}}\n{more}")
 }
 
+/// So many lines, each of which begins so.
+fn tells(talk: &str, wanted: &[&str]) {
+    let lines: Vec<&str> = talk.lines().collect();
+    assert_eq!(lines.len(), wanted.len(), "{talk}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(wanted), "{wanted}: {talk}");
+    }
+}
+
 /// What became of each, in the order told.
 fn outcomes(data: &str) -> Vec<String> {
     let rows: Vec<serde_json::Value> = serde_json::from_str(data).unwrap_or_else(|e| panic!("{e}: {data}"));
@@ -68,11 +77,7 @@ async fn everything_wrong_with_any_kind_is_told_at_once_and_nothing_changed() {
         "a.yaml: Job late: after[0]: there is no job never; a job that was submitted before",
         "a.yaml: Bucket /a: module: there is no module \"flume\"; one that is registered",
     ];
-    let lines: Vec<&str> = talk.lines().collect();
-    assert_eq!(lines.len(), wanted.len(), "{talk}");
-    for (line, wanted) in lines.iter().zip(wanted) {
-        assert!(line.starts_with(wanted), "{wanted}: {talk}");
-    }
+    tells(&talk, &wanted);
     assert!(bench.cluster.held().changes.is_empty());
 }
 
@@ -110,11 +115,7 @@ async fn what_is_wrong_with_one_is_not_told_of_those_that_name_it() {
     assert_eq!((exit, data.as_str()), (Exit::Error, ""));
     let wanted =
         ["a.yaml: Job worse: colour: ", "a.yaml: Backend broken: max_running: ", "lines.jsonl: line 1: "];
-    let lines: Vec<&str> = talk.lines().collect();
-    assert_eq!(lines.len(), wanted.len(), "{talk}");
-    for (line, wanted) in lines.iter().zip(wanted) {
-        assert!(line.starts_with(wanted), "{wanted}: {talk}");
-    }
+    tells(&talk, &wanted);
     assert!(bench.cluster.held().changes.is_empty());
 }
 
