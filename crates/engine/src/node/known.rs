@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
     Artifact, BucketName, CompiledRules, Epoch, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment,
-    Node, Revision, Settings,
+    Node, Revision, Settings, Span,
 };
 
 use super::question::Key;
@@ -116,6 +116,7 @@ impl NodeState {
         for bucket in self.known.buckets.values() {
             self.questions.want(&self.known, &bucket.watched, now);
         }
+        self.keep_interval(former.settings.gate_interval, now);
         self.refresh_here(now);
         self.synced = true;
         self.retire = true;
@@ -137,6 +138,7 @@ impl NodeState {
         if group.iter().any(asks) {
             self.say_again = Some(now); // it may be sworn already
         }
+        let interval = self.known.settings.gate_interval;
         for item in group {
             match self.known.put(item) {
                 Put::Bucket(bucket, equipped) => {
@@ -168,11 +170,20 @@ impl NodeState {
                 Put::Nothing => {}
             }
         }
+        self.keep_interval(interval, now);
         self.known.revision = self.known.revision.max(revision);
         while self.awaited.first().is_some_and(|(state, _)| *state <= self.known.revision) {
             if let Some((_, bucket)) = self.awaited.pop_first() {
                 self.dirty.insert(bucket);
             }
+        }
+    }
+
+    /// Gate 3 is asked again as often as the settings say now, whatever they said before.
+    fn keep_interval(&mut self, former: Span, now: Moment) {
+        let interval = self.known.settings.gate_interval;
+        if interval != former {
+            self.questions.renew_every(interval, self.identity.node, now);
         }
     }
 

@@ -171,6 +171,23 @@ impl Questions {
         self.enqueue(now, key, part);
     }
 
+    /// Answers are to be renewed every `interval` from now on: what waits for longer, or not for so long, waits as if that had
+    /// held before.
+    pub(super) fn renew_every(&mut self, interval: Span, node: NodeId, now: Moment) {
+        let keys: Vec<Key> = self.entries.keys().cloned().collect();
+        for key in keys {
+            let due = next_due(node, &key, interval, now);
+            for part in [Part::Lasting, Part::Admission] {
+                let Some(slot) = self.entries.get_mut(&key).map(|entry| entry.slot(part)) else { continue };
+                // What is asked by now, or is about to be, comes back with its answer.
+                let Some(former) = slot.due.filter(|former| *former > now) else { continue };
+                slot.due = Some(due);
+                self.unqueue(former, &key, part);
+                self.enqueue(due, &key, part);
+            }
+        }
+    }
+
     fn enqueue(&mut self, due: Moment, key: &Key, part: Part) {
         self.queue.entry(key.module.clone()).or_default().insert((due, key.clone(), part));
     }

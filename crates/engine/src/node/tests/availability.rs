@@ -1,9 +1,9 @@
 //! Where it may run: gate 3 over time, the config, draining, and what fails.
 
-use sheaf_model::{Drain, Runtime, TemplateName};
+use sheaf_model::{Drain, Runtime, Setting, TemplateName};
 
 use super::*;
-use crate::DrainNode;
+use crate::{DrainNode, Reply, SettingsCommand};
 
 #[test]
 fn gate_3_is_asked_once_for_all_buckets_of_a_module_and_again_every_interval() {
@@ -18,6 +18,25 @@ fn gate_3_is_asked_once_for_all_buckets_of_a_module_and_again_every_interval() {
     scene.lines.clear();
     scene.pass(90_000);
     assert!((3..=4).contains(&asked(&scene)), "every 30 s: {:?}", scene.lines);
+}
+
+#[test]
+fn another_gate_interval_holds_for_what_was_answered_before() {
+    let mut scene = Scene::with(file_check);
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    let mut asked_in = |minutes: u64, every: Span| {
+        let change = SettingsCommand::Change(vec![Setting::GateInterval(every)]);
+        let changed = scene.world.propose(Command::Settings(change));
+        assert!(matches!(changed, Reply::Done(_)), "{changed:?}");
+        scene.sync();
+        scene.lines.clear();
+        scene.pass(minutes * 60_000);
+        scene.lines.iter().filter(|line| line.starts_with("ask")).count()
+    };
+    assert!(asked_in(10, Span::seconds(86_400)) <= 1, "not every 30 s any more");
+    let asked = asked_in(1, Span::seconds(5));
+    assert!((11..=13).contains(&asked), "{asked} times in a minute: what waited for a day does not");
 }
 
 /// A module whose checks hang has buckets enough to ask about without end.
