@@ -140,6 +140,13 @@ fn fields(cluster: &Cluster) {
     );
     refused(
         cluster,
+        "kind: Bucket\nname: /bad\nmodule: steady@1\nconfig:\n  trace:\n",
+        &[
+            "Bucket /bad: config.trace: its value is null; module steady@1 uses ${bucket.config.trace} in its env; set config.trace",
+        ],
+    );
+    refused(
+        cluster,
         "kind: Bucket\nname: /bad\nmodule: steady@2\n",
         &["Bucket /bad: module: there is no module steady@2; registered versions: 1"],
     );

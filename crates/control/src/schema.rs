@@ -53,15 +53,17 @@ impl Compiled {
 }
 
 impl Control {
-    /// Refuses documents whose schema is none, or whose config breaks its module's, with everything else that is wrong.
+    /// Refuses documents whose schema is none, or whose config breaks its module's or is null where the module names it, with
+    /// everything else that is wrong.
     pub(crate) fn check_schemas(&self, apply: &Apply) -> Result<(), ApiError> {
         // Of the state alone: every change comes through here, and must not wait for what the leader decides just now.
         let member = self.member()?;
-        let schemas = {
+        let (schemas, nulls) = {
             let state = member.replica.state();
-            Schemas::of(apply, &registration::modules_of(&state, apply))
+            let modules = registration::modules_of(&state, apply);
+            (Schemas::of(apply, &modules), nulls(apply, &modules))
         };
-        let defects = schemas.defects(apply, &self.schemas);
+        let defects = with_nulls(schemas.defects(apply, &self.schemas), nulls);
         if defects.is_empty() {
             return Ok(());
         }
@@ -78,7 +80,22 @@ impl Control {
 pub fn config_defects(module: &ModuleSpec, bucket: &BucketSpec) -> Vec<Defect> {
     let put = PutBucket { spec: bucket.clone(), suspended: None, base: None, latest: false };
     let apply = Apply { modules: vec![module.clone()], buckets: vec![put] };
-    Schemas::of(&apply, &[Some(module)]).defects(&apply, &Compiled::default())
+    let broken = Schemas::of(&apply, &[Some(module)]).defects(&apply, &Compiled::default());
+    with_nulls(broken, nulls(&apply, &[Some(module)]))
+}
+
+/// What is null of the buckets' configs and named by their `modules`, each bucket's in its place.
+fn nulls(apply: &Apply, modules: &[Option<&ModuleSpec>]) -> Vec<Defect> {
+    let known = apply.buckets.iter().zip(modules);
+    known.filter_map(|(put, module)| Some(registration::nulls(&put.spec, (*module)?))).flatten().collect()
+}
+
+/// The same after what the schemas say, but for what they say of these as well.
+fn with_nulls(mut broken: Vec<Defect>, mut nulls: Vec<Defect>) -> Vec<Defect> {
+    let is_same = |a: &Defect, b: &Defect| (&a.document, &a.path) == (&b.document, &b.path);
+    nulls.retain(|null| !broken.iter().any(|known| is_same(known, null)));
+    broken.extend(nulls);
+    broken
 }
 
 /// The schemas that a request's buckets must keep to.
@@ -181,7 +198,9 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use sheaf_model::{BucketName, ModuleName, ModuleRef, ModuleVersion, Runtime};
+    use sheaf_model::{
+        BucketName, Exec, ModuleName, ModuleRef, ModuleVersion, Runtime, Template, TemplateSet,
+    };
 
     use super::*;
 
@@ -236,6 +255,26 @@ mod tests {
         let long = Json::new(&json!({"description": "x".repeat(KEPT_BYTES)}));
         assert!(!Arc::ptr_eq(&get(&long), &get(&long)));
         assert!(compiled.get(&Json::new(&json!({"type": "objekt"}))).is_err());
+    }
+
+    #[test]
+    fn what_is_null_is_told_once_where_the_module_names_it() {
+        let template = |text| Template::parse(text, TemplateSet::Instance).expect("a template");
+        let mut module = module(&json!({"properties": {"port": {"type": "integer"}}}));
+        let args = vec![template("${bucket.config.port}"), template("${bucket.config.agent}")];
+        module.exec = Some(Exec { command: template("/bin/true"), args, env: BTreeMap::new() });
+        let reference = ModuleRef::parse("m@1").expect("a reference");
+        let mut spec = BucketSpec::new(BucketName::new("/a").expect("a name"), reference);
+        let mut told = |config: serde_json::Value| {
+            spec.config = Json::new(&config);
+            config_defects(&module, &spec)
+        };
+        assert_eq!(told(json!({"port": 1, "agent": "a1", "other": null})), []);
+        let all = told(json!({"port": null, "agent": null}));
+        let places: Vec<_> = all.iter().map(|it| (it.document.as_str(), it.path.as_str())).collect();
+        assert_eq!(places, [("Bucket /a", "config.port"), ("Bucket /a", "config.agent")]);
+        let said = "its value is null; module m@1 uses ${bucket.config.agent} in its args";
+        assert_eq!((all[1].problem.as_str(), all[1].remedy.as_str()), (said, "set config.agent"));
     }
 
     #[test]

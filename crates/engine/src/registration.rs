@@ -190,31 +190,45 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
         ));
         return defects;
     }
+    defects.extend(unset(spec, module, "missing", |value| value.is_none()));
+    defects.extend(no_secrets(spec, module));
+    defects
+}
+
+/// What of the bucket's config its module names and is null, as `port:` with nothing behind it is: no template can be filled in
+/// with that. Not looked at when documents are applied: earlier builds took such buckets, and their logs are applied again.
+pub fn nulls(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
+    let found =
+        unset(spec, module, "its value is null", |value| value.is_some_and(serde_json::Value::is_null));
+    found.into_iter().map(|defect| defect.of(format!("Bucket {}", spec.name))).collect()
+}
+
+/// What of the bucket's config its module names and `lacks` holds for; none: there is no such key. The problem is in words.
+fn unset(
+    spec: &BucketSpec,
+    module: &ModuleSpec,
+    problem: &str,
+    lacks: impl Fn(Option<&serde_json::Value>) -> bool,
+) -> Vec<Defect> {
     // Parsed only for modules that use it.
     let config = OnceCell::new();
-    let mut missing: BTreeMap<String, &'static str> = BTreeMap::new();
+    let mut places: BTreeMap<String, &'static str> = BTreeMap::new();
     for (place, template) in templates(module) {
         for name in template.names() {
             if let TemplateName::BucketConfig(path) = name
-                && lookup(config.get_or_init(|| spec.config.value()), path).is_none()
+                && lacks(lookup(config.get_or_init(|| spec.config.value()), path))
             {
-                missing.entry(path.join(".")).or_insert(place);
+                places.entry(path.join(".")).or_insert(place);
             }
         }
     }
-    for (path, place) in missing {
+    let defect = |(path, place): (String, &str)| {
         let field = if path.is_empty() { "config".to_owned() } else { format!("config.{path}") };
-        defects.push(Defect::new(
-            &field,
-            format!(
-                "missing; module {}@{} uses ${{bucket.{field}}} in its {place}",
-                module.name, module.version
-            ),
-            format!("set {field}"),
-        ));
-    }
-    defects.extend(no_secrets(spec, module));
-    defects
+        let (name, version) = (&module.name, &module.version);
+        let problem = format!("{problem}; module {name}@{version} uses ${{bucket.{field}}} in its {place}");
+        Defect::new(&field, problem, format!("set {field}"))
+    };
+    places.into_iter().map(defect).collect()
 }
 
 /// What the bucket's config says for names of secrets, and is none.
