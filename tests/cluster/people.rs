@@ -14,6 +14,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("--wait exits with 0, 4 and 5", || wait_codes(cluster));
     cases.run("plan exits with 0 and 10, and shows where and why not", || plan(cluster));
     cases.run("plan of a module that comes with it, and of one that is newer", || plan_along(cluster));
+    cases.run("--latest takes the newest version of a module, planned and applied", || latest(cluster));
     cases.run("a watch says what no row of a bucket says", || watch(cluster));
     cases.run("logs of several nodes, and followed", || logs(cluster));
     cases.run("events, listed and followed", || events(cluster));
@@ -218,6 +219,29 @@ fn plan_along(cluster: &Cluster) {
         Some(true)
     );
     cluster.delete(&["/along"]);
+}
+
+fn latest(cluster: &Cluster) {
+    let document = bucket("/latest", "renewed", &trace(cluster, "latest"), "suspended: true");
+    let first = module("renewed", "");
+    cluster.apply(&[first.clone(), document.clone()].concat());
+    cluster.apply(&first.replace("version: '1'", "version: '2'"));
+    let ask = |verb: &[&str], more: &[&str]| {
+        let args = [verb, &["-f", "-", "-o", "json"], more].concat();
+        cluster.cli_with(&args, document.as_bytes())
+    };
+    let version = || cluster.status("/latest")["module"].clone();
+    assert_eq!(ask(&["apply"], &[]).ok().json()[0]["outcome"], "unchanged", "it keeps what it has");
+    ask(&["bucket", "plan"], &[]).exits(0);
+    let planned = ask(&["bucket", "plan"], &["--latest"]).exits(10).json();
+    let difference = &planned[0]["differences"][0];
+    let told = ["path", "before", "after"].map(|key| difference[key].as_str());
+    assert_eq!(told, ["module", "renewed@1", "renewed@2"].map(Some), "{planned:#}");
+    assert_eq!(version(), "renewed@1", "nothing changed");
+    assert_eq!(ask(&["apply"], &["--latest"]).ok().json()[0]["outcome"], "updated");
+    assert_eq!(version(), "renewed@2");
+    ask(&["bucket", "plan"], &["--latest"]).exits(0);
+    cluster.delete(&["/latest"]);
 }
 
 fn watch(cluster: &Cluster) {
