@@ -294,7 +294,34 @@ fn events(cluster: &Cluster) {
         .json_lines();
     assert!(later.iter().all(|one| one["revision"].as_u64() > event["revision"].as_u64()), "{later:?}");
     assert!(later.iter().any(|one| one["kind"] == "bucket.suspended"), "{later:?}");
+    since_a_time(cluster, event["at"].as_str().expect("a time"));
     cluster.delete(&["/events"]);
+}
+
+/// What happened to `/events` at a time and after it, listed and followed.
+fn since_a_time(cluster: &Cluster, at: &str) {
+    let only = ["--where", "subject=/events", "-o", "json"];
+    let list = |more: &[&str]| cluster.cli(&[&["events"], more, &only[..]].concat()).ok().json_lines();
+    let all = list(&["--all"]);
+    let mut wanted = all.clone();
+    wanted.retain(|event| event["at"].as_str() >= Some(at));
+    assert!(!wanted.is_empty() && wanted.len() < all.len(), "some are older: {all:?}");
+    // Something more may have happened by now.
+    let listed = list(&["--since", at]);
+    assert_eq!(listed.get(..wanted.len()), Some(&wanted[..]), "{listed:?}");
+    assert!(list(&["--since", "1h"]).starts_with(&all), "all of it was in the last hour");
+    assert_eq!(list(&["--since", "2999-01-01T00:00:00Z"]), Vec::<serde_json::Value>::new());
+    let follower = cluster.agent(5).follow(&[&["events", "--follow", "--since", at], &only[..]].concat());
+    let lines = wait_for("the same is followed", SOON, || {
+        let lines = follower.lines();
+        if lines.len() < wanted.len() { Err(follower.talk()) } else { Ok(lines) }
+    });
+    let event = |line: &String| -> serde_json::Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let followed: Vec<_> = lines.iter().take(wanted.len()).map(event).collect();
+    assert_eq!(followed, wanted);
+    assert_eq!(follower.end(Signal::INT), 130);
 }
 
 fn labels(cluster: &Cluster) {
