@@ -80,6 +80,7 @@ def register(sheaf):
     }
     done = sheaf.call("sheaf.v1.ModuleService", "Apply", {"module": module, "request_id": "stranger-module"})
     assert done.outcomes[0].document == "Module stranger@1", done
+    checked(sheaf, module)
     revisions = []
     for number in range(3):
         bucket = {
@@ -96,6 +97,19 @@ def register(sheaf):
         revisions.append(first.revision)
     assert revisions == sorted(set(revisions)), revisions
     say("registered", revisions=revisions)
+
+
+def checked(sheaf, module):
+    """What is to be validated only is answered, and not there afterwards."""
+    bucket = {"name": "/stranger/checked", "module": "stranger", "config": {"seconds": "1"}}
+    for service, ask, document, key in [
+        ("BucketService", {"bucket": bucket}, "Bucket /stranger/checked", {"name": "/stranger/checked"}),
+        ("ModuleService", {"module": {**module, "name": "checked"}}, "Module checked@1", {"name": "checked"}),
+    ]:
+        found = sheaf.call(f"sheaf.v1.{service}", "Apply", {**ask, "validate_only": True})
+        assert [outcome.document for outcome in found.outcomes] == [document], found
+        code, text, _ = sheaf.refused(f"sheaf.v1.{service}", "Get", key)
+        assert code == grpc.StatusCode.NOT_FOUND, (code, text)
 
 
 def read(sheaf):
