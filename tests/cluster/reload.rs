@@ -1,14 +1,16 @@
-//! SIGHUP: a node's config file is read anew. And signals that come while an agent still starts.
+//! What gates read changes while something runs: on SIGHUP a node's config file is read anew, and what checks look at is looked at
+//! again and again. And signals that come while an agent still starts.
 
+use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::documents::bucket;
+use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
-use crate::scene::{affinity, explain, gates, names, only_node, pids, trace};
+use crate::scene::{affinity, epoch, explain, gates, names, only_node, pids, trace};
 
 /// What an agent logs as soon as it is sure that it can start.
 const STARTS: &str = "agent starts";
@@ -17,6 +19,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("SIGHUP changes what a node allows", || allow(cluster));
     cases.run("SIGHUP changes a node's labels", || labels(cluster));
     cases.run("SIGHUP with a bad file changes nothing", || bad(cluster));
+    cases.run("a bucket comes to a node where its check holds from now on, and leaves one where not", || {
+        checked(cluster);
+    });
     cases.run("SIGHUP and SIGTERM while an agent starts", || early(cluster));
     cases.run("an agent that is to hand its work over while it starts does so", || early_release(cluster));
 }
@@ -87,6 +92,48 @@ fn bad(cluster: &Cluster) {
     assert_eq!((agent.pid(), pids(&cluster.status("/reload/c"))), before);
     agent.write_config(&good);
     cluster.delete(&["/reload/c"]);
+}
+
+fn checked(cluster: &Cluster) {
+    let place = cluster.machine().place().display().to_string();
+    let file = |number: usize| format!("{place}/needed.n{number}");
+    let needs = format!("can_run_on_this_node: [{{file: '{place}/needed.${{node.name}}'}}]");
+    let trace = trace(cluster, "needy");
+    let (all, one) = ("/needy/all", "/needy/one");
+    let documents = [
+        module("needy", &needs),
+        bucket(all, "needy", &trace, "multi_node: true"),
+        bucket(one, "needy", &trace, ""),
+    ];
+    cluster.apply(&documents.concat());
+    [all, one].iter().for_each(|name| drop(cluster.wait_state(name, "unplaced")));
+    // Each node has answered, and would be asked again within half a minute.
+    cluster.cli(&["cluster", "settings", "gate_interval=1s"]).ok();
+    let run_on = |name: &str, numbers: &[usize]| {
+        let nodes = names(numbers.iter().copied());
+        cluster.wait_status(name, &format!("runs on {nodes:?}"), |status| {
+            status["state"] == "running" && status["running"] == nodes.len() && affinity(status) == nodes
+        })
+    };
+    fs::write(file(2), "").expect("a file can be written in the test's own directory");
+    let before = run_on(one, &[2]);
+    let pid = pids(&run_on(all, &[2]))["n2"];
+    fs::write(file(5), "").expect("a file can be written in the test's own directory");
+    assert_eq!(pids(&run_on(all, &[2, 5]))["n2"], pid, "it goes on there");
+    assert_eq!(epoch(&run_on(one, &[2])), epoch(&before), "what is bound stays");
+    fs::remove_file(file(2)).expect("it was written");
+    run_on(all, &[5]);
+    assert!(epoch(&run_on(one, &[5])) > epoch(&before));
+    for name in [all, one] {
+        let [.., can_run] = gates(&explain(cluster, name), "n2");
+        assert_eq!(can_run, (Some(false), format!("{} does not exist", file(2))));
+        wait_for("nothing of it is alive on n2", SOON, || match cluster.agent(2).programs(name).as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+    }
+    cluster.cli(&["cluster", "settings", "gate_interval=30s"]).ok();
+    cluster.delete(&[all, one]);
 }
 
 /// Starts an agent that holds a replica, and returns while it is busy with that: for a second it waits for the answer of one
