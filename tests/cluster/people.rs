@@ -380,6 +380,8 @@ fn lists(cluster: &Cluster) {
     let rest = names_of(&["--where", "name=/lists/*", "--after", cursor]);
     assert_eq!((rest.len(), rest[0].as_str()), (7, "/lists/05"), "{rest:?}");
     assert_eq!(names_of(&["--where", "name=/lists/*", "--all"]).len(), 12);
+    let modules = cluster.cli(&["module", "list", "--where", "name=liste?,version=1", "-o", "name"]).ok();
+    assert_eq!(modules.stdout, "listed@1\n");
     let all: Vec<String> = (0..12).map(|n| format!("/lists/{n:02}")).collect();
     cluster.delete(&all.iter().map(String::as_str).collect::<Vec<_>>());
     wait_for("they are gone", Duration::from_secs(5), || {
