@@ -127,7 +127,12 @@ impl<'a> Away<'a> {
     fn begin(cluster: &'a Cluster) -> Self {
         // Whoever votes beside the leader stays.
         let [first, second]: [&Agent; 2] = cluster.watchers().try_into().expect("two of five do not vote");
-        let leader = Stopped::now(cluster, cluster.leader(), "/away/one");
+        let chief = cluster.leader();
+        let said = chief.log().len();
+        let leader = Stopped::now(cluster, chief, "/away/one");
+        // Nobody has to notice that it does not lead any more.
+        let log = chief.log().split_off(said);
+        assert!(log.contains("another node leads now"), "{log}");
         let dead = Stopped::now(cluster, first, "/away/dies");
         cluster.cli(&["cluster", "settings", "lease.stand_in=5s"]).ok();
         let long = Stopped::now(cluster, second, "/away/long");
