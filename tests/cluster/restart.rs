@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::documents::bucket;
-use sheaf_tests::{Agent, Cases, Cluster, processes, wait::watch_for, wait_for};
+use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::processes::{self, Process};
+use sheaf_tests::{Agent, Cases, Cluster, wait::watch_for, wait_for};
 
 use crate::scene::{epoch, only_node, pids, settled_on, trace};
+
+/// It is switched off while the agent of its node is away, and its keeper is stopped then.
+const LEAVES: &str = "/away/leaves";
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A44 A28 agents restarted one by one: programs keep their pids, what is off stays off", || {
@@ -23,6 +27,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("the machine dies while its agent is away: its work moves as ever", || away().dies());
     cases.run("an agent does not come back: its stand-in ends in time, and its work moves", || {
         away().stays_away();
+    });
+    cases.run("what is to leave meanwhile ends by its fence, by the stand-in where its keeper hangs", || {
+        away().leaves();
     });
     cases.run("A44 an agent is away for longer than a lease: its stand-in holds it", || away().holds());
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
@@ -127,12 +134,24 @@ impl<'a> Away<'a> {
     fn begin(cluster: &'a Cluster) -> Self {
         // Whoever votes beside the leader stays.
         let [first, second]: [&Agent; 2] = cluster.watchers().try_into().expect("two of five do not vote");
-        let leader = Stopped::now(cluster, cluster.leader(), "/away/one");
+        let chief = cluster.leader();
+        // Its epoch is fenced five seconds after its grace, which is short.
+        cluster.apply(&module("hasty", "stop: {grace: 1s}"));
+        settled_on(cluster, LEAVES, "hasty", &trace(cluster, "away.leaves"), "", &chief.name());
+        let said = chief.log().len();
+        let leader = Stopped::now(cluster, chief, "/away/one");
+        // Nobody has to notice that it does not lead any more.
+        let log = chief.log().split_off(said);
+        assert!(log.contains("another node leads now"), "{log}");
         let dead = Stopped::now(cluster, first, "/away/dies");
         cluster.cli(&["cluster", "settings", "lease.stand_in=5s"]).ok();
         let long = Stopped::now(cluster, second, "/away/long");
         cluster.cli(&["cluster", "settings", "lease.stand_in=60s"]).ok();
         first.kill_machine();
+        let keeps = |process: &Process| process.is_keeper() && process.command.ends_with(LEAVES);
+        let keeper = chief.processes().into_iter().find(keeps).expect("it runs there");
+        processes::signal(keeper.pid, Signal::STOP);
+        cluster.cli(&["bucket", "suspend", LEAVES]).ok();
         Self { cluster, leader, dead, long }
     }
 
@@ -148,6 +167,21 @@ impl<'a> Away<'a> {
             (None, 0),
             "nothing is left of it there"
         );
+    }
+
+    /// The stand-in gives nothing up, and ends what outlives its lease.
+    fn leaves(&self) {
+        let (cluster, agent) = (self.cluster, self.leader.agent);
+        wait_for("it is ended, though its keeper ends nothing", SOON, || {
+            let left = agent.programs(LEAVES);
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        assert!(agent.stand_in().is_some() && !agent.is_running(), "nobody else could");
+        cluster.wait_state(LEAVES, "suspended");
+        let filter = format!("subject={LEAVES},kind=bucket.freed");
+        let freed = cluster.cli(&["events", "--all", "--where", &filter, "-o", "json"]).ok().json_lines();
+        let why = freed.last().and_then(|event| event["message"].as_str()).unwrap_or_default();
+        assert!(why.starts_with("fenced: not acknowledged to node "), "{freed:?}");
     }
 
     fn holds(&self) {
@@ -166,7 +200,7 @@ impl<'a> Away<'a> {
         assert_eq!((pids(&status), epoch(&status)), (pids(before), epoch(before)), "adopted as it was");
         assert!(agent.log().contains("the stand-in has handed over"), "{}", agent.log_tail());
         assert_eq!(agent.stand_in(), None);
-        cluster.delete(&all.map(|stopped| stopped.bucket));
+        cluster.delete(&[&all.map(|stopped| stopped.bucket)[..], &[LEAVES]].concat());
     }
 }
 

@@ -221,9 +221,22 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use sheaf_model::BucketName;
 
     use super::*;
+
+    #[test]
+    fn agents_whose_leader_is_lost_do_not_come_back_in_the_same_moment() {
+        const SPREAD: Duration = Duration::from_millis(300);
+        const LONGEST: Duration = Duration::from_secs(10);
+        let many = |wait: fn() -> Duration| (0..100).map(|_| wait()).collect::<BTreeSet<Duration>>();
+        let (first, later) = (many(|| Backoff::new(LONGEST).wait()), many(|| jitter(SPREAD)));
+        assert!(first.len() > 50 && later.len() > 50, "{first:?}, {later:?}");
+        assert!(first.iter().all(|wait| *wait >= Backoff::FIRST / 2 && *wait < Backoff::FIRST * 3 / 2));
+        assert!(later.iter().all(|wait| *wait < SPREAD));
+    }
 
     #[test]
     fn what_is_owed_of_very_many_buckets_is_said_without_a_new_session() {

@@ -292,3 +292,50 @@ fn refusal(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use sheaf_engine::Command;
+
+    use super::*;
+    use crate::faults::harness::proposal;
+
+    /// Of a leader of which nobody makes entries.
+    fn queue() -> (Proposer, ProposerHandle) {
+        let since = Instant::now();
+        let leads = Leadership { term: Term(1), leader: Some(NodeId(1)), leading: true, since };
+        new(watch::channel(leads).1, watch::channel(Space::Enough).1)
+    }
+
+    /// The next two are refused, and counted.
+    fn is_full(handle: &ProposerHandle, proposal: &Proposal, waiting: usize) {
+        assert_eq!(handle.times_full(), 0);
+        for times in 1..=2 {
+            let asked = handle.propose(proposal, None).now_or_never();
+            assert_eq!(asked, Some(Err(ProposeError::Full { waiting })));
+            assert_eq!(handle.times_full(), times);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_in_the_queue_is_refused_and_counted() {
+        let ((_proposer, handle), one) = (queue(), proposal(1));
+        for _ in 0..QUEUE {
+            assert_eq!(handle.propose(&one, None).now_or_never(), None);
+        }
+        is_full(&handle, &one, QUEUE);
+    }
+
+    #[test]
+    fn large_ones_have_room_for_so_many_bytes() {
+        let ((_proposer, handle), mut large) = (queue(), proposal(1));
+        if let Command::Register(register) = &mut large.command {
+            register.facts.labels = vec!["x".repeat(1_000_000)];
+        }
+        for _ in 0..QUEUE_BYTES / ENTRY_BYTES {
+            assert_eq!(handle.propose(&large, None).now_or_never(), None);
+        }
+        is_full(&handle, &large, QUEUE_BYTES / ENTRY_BYTES);
+    }
+}

@@ -126,3 +126,24 @@ pub(crate) async fn reached(
         Err(_) => Err(ReadError::Behind { after: patience }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn who_finds_no_place_before_a_round_waits_for_one_and_is_counted() {
+        let every = Duration::from_millis(100);
+        let (_reads, handle) = new(watch::channel(None).1, Rounds::new(every), every);
+        for _ in 0..QUEUE {
+            assert!(handle.confirm().now_or_never().is_none(), "nobody makes a round");
+        }
+        assert_eq!(handle.times_full(), 0);
+        for times in 1..=2 {
+            assert!(handle.confirm().now_or_never().is_none());
+            assert_eq!(handle.times_full(), times);
+        }
+    }
+}

@@ -336,6 +336,7 @@ pub(crate) fn load(store: &Store) -> Result<(State, Position), LoadError> {
 mod tests {
     use std::path::Path;
 
+    use futures::FutureExt as _;
     use sheaf_engine::Cluster;
     use sheaf_model::{Event, Span};
     use sheaf_store::EventFilter;
@@ -379,6 +380,24 @@ mod tests {
             store.write(set.changes.iter(), Revision(revision), &position).unwrap();
         }
         store
+    }
+
+    #[test]
+    fn who_applies_and_finds_no_room_waits_and_is_counted() {
+        let (jobs, _queue) = mpsc::channel(1);
+        let hurry = Hurry { wanted: Arc::default(), thread: std::thread::current() };
+        let (budget, full) = (Arc::new(Semaphore::new(WAITING_ROWS)), Arc::<AtomicU64>::default());
+        let revision = watch::channel(Revision(0)).1;
+        let written = Written { revision, hurry: hurry.clone(), full: full.clone() };
+        let handle = WriterHandle { jobs, budget, full, hurry };
+        let is_queued = || {
+            let batch = Batch { sets: Vec::new(), revision: Revision(1), position: position(1) };
+            handle.write(batch).now_or_never().is_some_and(|queued| queued.is_ok())
+        };
+        assert!(is_queued());
+        assert_eq!(written.times_full(), 0);
+        assert!(!is_queued(), "nobody writes what is there");
+        assert_eq!(written.times_full(), 1);
     }
 
     #[tokio::test]

@@ -158,9 +158,11 @@ async fn catch_up(replica: &Replica, node: NodeId) -> Result<(), String> {
 mod tests {
     use std::sync::Arc;
 
-    use sheaf_engine::{Command, Proposal, Register};
+    use sheaf_engine::{Command, Proposal, Register, SetNodeStatus};
     use sheaf_model::session::{Heartbeat, Hello};
-    use sheaf_model::{Actor, BootId, Bytes, Incarnation, Load, Moment, NodeKey, Revision, Timestamp};
+    use sheaf_model::{
+        Actor, BootId, Bytes, Incarnation, Load, Moment, NodeKey, NodeStatus, Revision, Timestamp,
+    };
 
     use super::*;
     use crate::propose::tests::{One, Still, facts};
@@ -211,5 +213,36 @@ mod tests {
             "only votes would be written there"
         );
         assert_eq!(heard(replica.reserve_bytes()), BTreeSet::new());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn votes_stay_for_30_s_after_an_election_and_who_is_lost_is_waited_for_5_min() {
+        let one = One::formed().await;
+        let replica = &one.member.replica;
+        let two = NodeId(2);
+        let mut commands: Vec<Command> = ["n1", "n2"]
+            .map(|name| Command::Register(Register { key: NodeKey::from(name), facts: facts(name) }))
+            .into();
+        commands.push(Command::SetNodeStatus(SetNodeStatus {
+            node: two,
+            status: NodeStatus::Lost,
+            reason: String::new(),
+            term: None,
+        }));
+        for command in commands {
+            let (actor, at) = (Actor::from("test"), Timestamp::default());
+            replica.propose(&Proposal { actor, at, request: None, command }).await.expect("agreed on");
+        }
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
+        let seen = |elected, lost| {
+            let mut since = BTreeMap::from([(two, ago(lost))]);
+            let members = membership(replica, ago(elected), &mut since);
+            (members.is_calm, members.gone.contains(&two))
+        };
+        // So much a busy machine may be late.
+        let late = 9;
+        assert_eq!(seen(30 - late, 300 - late), (false, false));
+        assert_eq!(seen(30, 300 - late), (true, false));
+        assert_eq!(seen(30 - late, 300), (false, true));
     }
 }

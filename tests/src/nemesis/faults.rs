@@ -18,6 +18,8 @@ const AT_ONCE: usize = 3;
 const LEAVES_WITHIN: Duration = Duration::from_secs(60);
 /// Less is left on the disk than agents keep for votes.
 const LEFT: u64 = 16 << 20;
+/// Longer than any lease here, with its margin.
+const PAST_A_LEASE: Duration = Duration::from_millis(5500);
 /// How long the keepers of a node that goes on are waited for; a keeper that has nothing to do is not seen to run.
 const KEEPERS_WITHIN: Duration = Duration::from_millis(1500);
 
@@ -37,15 +39,20 @@ enum Kind {
     HandOver,
 }
 
+/// What is counted of what stands still: for longer than any lease, or not so long.
+const AGENT_STOPPED: [&str; 2] = ["agent stopped past its lease", "agent stopped"];
+const KEEPER_STOPPED: [&str; 2] = ["keeper stopped past its lease", "keeper stopped"];
+const MACHINE_STOPPED: [&str; 2] = ["machine stopped past its lease", "machine stopped"];
+
 /// All kinds: how often each comes among twenty, and what is counted of it.
 const KINDS: [(Kind, usize, &[&str]); 11] = [
     (Kind::KillAgent, 2, &["agent killed"]),
     (Kind::KillMachine, 2, &["machine killed"]),
     (Kind::KillLeader, 1, &["leader killed"]),
     (Kind::KillKeeper, 2, &["keeper killed"]),
-    (Kind::StopAgent, 2, &["agent stopped"]),
-    (Kind::StopKeeper, 2, &["keeper stopped"]),
-    (Kind::StopMachine, 1, &["machine stopped"]),
+    (Kind::StopAgent, 2, &[AGENT_STOPPED[0]]),
+    (Kind::StopKeeper, 2, &[KEEPER_STOPPED[0]]),
+    (Kind::StopMachine, 1, &[MACHINE_STOPPED[0]]),
     (Kind::Partition, 4, &["node hears nothing", "node is not heard", "node cut off", "cluster split"]),
     (Kind::Restart, 2, &["agent restarted"]),
     (Kind::FillDisk, 1, &["disk full"]),
@@ -104,7 +111,9 @@ pub(super) struct Nemesis<'a> {
 
 impl<'a> Nemesis<'a> {
     pub(super) fn new(world: &'a World, mut random: Random) -> Self {
-        let deck = shuffled(&mut random, KINDS.iter().map(|(kind, ..)| *kind).collect());
+        let mut deck = shuffled(&mut random, KINDS.iter().map(|(kind, ..)| *kind).collect());
+        // What is to last for long begins early: at the end all that goes on is mended at once.
+        deck.sort_by_key(|kind| matches!(kind, Kind::StopAgent | Kind::StopKeeper | Kind::StopMachine));
         Self { world, random, troubles: Vec::new(), next: Instant::now(), deck, counts: Counts::default() }
     }
 
@@ -167,6 +176,14 @@ impl<'a> Nemesis<'a> {
         self.troubles.push(Trouble { node, until, undo });
     }
 
+    /// Something stands still: the first of its kind past its lease.
+    fn begin_stop(&mut self, [past, short]: [&'static str; 2], node: usize, undo: Undo) {
+        let is_first = !self.counts.0.contains_key(past);
+        let span = if is_first { self.span().max(PAST_A_LEASE) } else { self.span() };
+        self.count(if span >= PAST_A_LEASE { past } else { short });
+        self.troubles.push(Trouble { node, until: Instant::now() + span, undo });
+    }
+
     /// The node that leads, if one that runs knows it and it is not in trouble.
     fn leader(&self) -> Option<usize> {
         let quiet = |node: &usize| self.troubles.iter().all(|trouble| trouble.node != *node);
@@ -214,17 +231,17 @@ impl<'a> Nemesis<'a> {
             }
             Kind::StopAgent => {
                 agent.signal(Signal::STOP);
-                self.begin("agent stopped", node, Undo::Continue(vec![agent.pid()]));
+                self.begin_stop(AGENT_STOPPED, node, Undo::Continue(vec![agent.pid()]));
             }
             Kind::StopKeeper => {
                 let Some(keeper) = self.keeper(agent) else { return false };
                 processes::signal(keeper.pid, Signal::STOP);
-                self.begin("keeper stopped", node, Undo::Continue(vec![keeper.pid]));
+                self.begin_stop(KEEPER_STOPPED, node, Undo::Continue(vec![keeper.pid]));
             }
             Kind::StopMachine => {
                 agent.signal(Signal::STOP);
                 agent.processes().iter().for_each(|process| processes::signal(process.pid, Signal::STOP));
-                self.begin("machine stopped", node, Undo::ContinueMachine);
+                self.begin_stop(MACHINE_STOPPED, node, Undo::ContinueMachine);
             }
             Kind::Partition => self.partition(node),
             Kind::Restart => self.restart(node),

@@ -1,4 +1,5 @@
-use sheaf_model::{BucketName, GateOutcome, Load, ModuleRef, NodeKey, Revision};
+use futures::FutureExt as _;
+use sheaf_model::{BucketName, GateOutcome, Load, ModuleRef, NodeKey, Queue, Revision};
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
@@ -92,4 +93,18 @@ async fn a_session_ends_in_which_more_is_answered_ahead_of_the_leader_than_is_ke
     session.take(ToLeader::Verdicts((0..5_000).map(ahead).collect())).await;
     let ended = matches!(to_agent.try_recv(), Err(TryRecvError::Disconnected));
     assert!(ended, "in the next one it says all of it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_finds_no_room_waits_and_is_counted() {
+    let one = One::formed().await;
+    let (sender, _records) = mpsc::channel(1);
+    let control = Control { records: sender, ..one.control(Arc::new(Still)) };
+    let mut session = session(&control, NodeId(1));
+    let report = || ToLeader::Phases { seq: 1, instances: Vec::new() };
+    let times = || control.full_queues().times(Queue::Reports);
+    session.take(report()).await;
+    assert_eq!(times(), 0);
+    assert!(session.take(report()).now_or_never().is_none(), "nobody records the one before");
+    assert_eq!(times(), 1);
 }
