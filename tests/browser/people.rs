@@ -207,13 +207,17 @@ impl Office {
     fn forgotten(&self) {
         self.log_in(&self.admin);
         self.browser.shows(&["(admin) on n1", "ready"]);
+        self.browser.evaluate("window.stays = true");
         let agent = self.cluster.agent(1);
         agent.stop();
         self.browser.shows(&["The node does not answer; trying again."]);
+        agent.change(|plan| plan.binary = Some(self.cluster.machine().next_version().0));
         agent.start();
         self.cluster.wait_back(agent);
         self.browser.shows(&["Log in", "This cluster asks for a token."]);
         self.log_in(&self.admin);
         self.browser.shows(&["(admin) on n1", "ready", "live"]);
+        // It was upgraded, and has other pages.
+        self.browser.waits("the page is loaded anew", "return window.stays === undefined");
     }
 }
