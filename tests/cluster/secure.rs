@@ -213,6 +213,15 @@ fn on_pages(machine: &Machine, cluster: &Cluster, first: &str) {
     );
     let with = dashboard::page(&cookie, &known);
     assert!(get(list, &with).0.starts_with("HTTP/1.1 200"));
+    // What programs ask, and no page.
+    for (path, part) in
+        [("cluster/members", "\"voter\""), ("module/list", "\"steady"), ("backend/list", "[]")]
+    {
+        let (head, body) = get(&format!("/api/v1/{path}"), &with);
+        assert!(head.starts_with("HTTP/1.1 200") && body.contains(part), "{path}: {head} {body}");
+    }
+    let (head, body) = get("/api/v1/cluster/settings", &with);
+    assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
     let (head, body) = post("/api/v1/node/drain", &with, "{\"node\":\"n3\"}");
     assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
     assert!(get(list, &with.replace("cookie: sheaf", "cookie: other")).0.starts_with("HTTP/1.1 401"));
