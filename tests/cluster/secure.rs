@@ -358,6 +358,13 @@ fn planned(cluster: &Cluster) {
     assert_eq!(soft, if hard == "0" { "0" } else { "1" }, "keys are in its memory");
     let [soft, hard] = core_limits(before[0]);
     assert_eq!(soft, hard, "what it runs may leave a core, as without it");
+    let command = agent.follow(&["events", "--follow"]);
+    wait_for("a command, which knows a token, leaves none", SOON, || {
+        let [soft, hard] = core_limits(command.pid());
+        let is_so = soft == if hard == "0" { "0" } else { "1" };
+        if is_so { Ok(()) } else { Err(format!("{soft}, {hard}")) }
+    });
+    drop(command);
     assert_eq!(agent.stop(), 0);
     assert!(agent.stand_in().is_some(), "somebody holds its leases");
     // Longer than a lease: only a session of the stand-in's keeps it.
