@@ -47,6 +47,23 @@ fn every_block_of_the_manual_is_run_by_some_test() {
 }
 
 #[test]
+fn what_the_manuals_sentences_mention_is_there() {
+    let machine = Machine::take();
+    let (mentioned, settings) = (manual::mentioned(), manual::settings());
+    assert!(mentioned.len() >= 20 && settings.len() >= 3, "{mentioned:?} {settings:?}");
+    for command in mentioned {
+        let args: Vec<&str> = command.split(' ').skip(1).chain(["--help"]).collect();
+        cli::run(&machine, &args, b"").ok();
+    }
+    let dir = format!("storage.dir={}", machine.path("data").display());
+    for text in settings {
+        let file = machine.write("manual.toml", &text).display().to_string();
+        let checked = cli::run(&machine, &["agent", "check", "--config", &file, "--set", &dir], b"");
+        assert_ne!(checked.code, 2, "its files need not be there, its keys must: {text}\n{checked}");
+    }
+}
+
+#[test]
 fn the_manuals_queries_of_prometheus_are_right() {
     if !need::programs(&["promtool"]) {
         return;

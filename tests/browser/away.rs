@@ -1,5 +1,7 @@
 //! A page that is left open while nodes are away: it says so, keeps what it shows, and goes on by itself.
 
+use std::path::PathBuf;
+
 use sheaf_tests::Cases;
 use sheaf_tests::browser::Complaint;
 
@@ -21,6 +23,15 @@ pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
         },
     );
     case(cases, browser, "the line to the node is cut, and comes back", away, || cut_off(scene));
+    case(
+        cases,
+        browser,
+        "the node's agent comes back as another version: the page is that one's",
+        away,
+        || {
+            upgraded(scene);
+        },
+    );
 }
 
 /// A page that is loaded anew would forget it.
@@ -84,6 +95,54 @@ fn cut_off(scene: &Scene) {
     browser
         .wait_for("that it goes on", |text| text.contains("live") && !text.contains("What is shown is from"));
     stays(scene);
+}
+
+/// Has the page believe that nobody sees it, or that somebody does again.
+fn hide(scene: &Scene, is_hidden: bool) {
+    scene.browser.evaluate(&format!(
+        "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); \
+         document.dispatchEvent(new Event('visibilitychange'))"
+    ));
+}
+
+/// Counts how often a page has learned who the node is.
+const COUNT: &str = "
+    const ask = window.fetch;
+    [window.stays, window.met] = [true, 0];
+    window.fetch = async (url, options) => {
+      const answer = await ask(url, options);
+      if (answer.ok && url === '/api/v1/session') window.met += 1;
+      return answer;
+    };
+";
+
+/// Once while nobody looks, and once while somebody is asked something, which is not taken away.
+fn upgraded(scene: &Scene) {
+    let (agent, browser) = (scene.cluster.agent(1), &scene.browser);
+    let becomes = |binary: Option<PathBuf>| {
+        agent.stop();
+        agent.change(|plan| plan.binary = binary);
+        agent.start();
+        scene.cluster.wait_back(agent);
+    };
+    let is_anew = || browser.waits("the page is loaded anew", "return window.stays === undefined");
+    scene.open("nodes");
+    browser.shows(&["n3", "live"]);
+    browser.evaluate("window.stays = true");
+    hide(scene, true);
+    becomes(Some(scene.cluster.machine().next_version().0));
+    hide(scene, false);
+    is_anew();
+    scene.open(&of("bucket", "/web/one"));
+    browser.shows(&["Why there", "live"]);
+    browser.evaluate(COUNT);
+    browser.push("Restart …");
+    browser.shows(&["Each instance is stopped and started anew"]);
+    becomes(None);
+    browser.waits("it has learned that it is another", "return window.met > 0");
+    browser.push("Cancel");
+    is_anew();
+    browser.shows(&["Why there", "live"]);
 }
 
 /// Another node comes under the name of one that is lost: both can be opened, and what is done is done to the one that is shown.

@@ -7,6 +7,7 @@ use sheaf_tests::documents::{Trace, bucket, module};
 use sheaf_tests::{Cases, Cluster, Machine, cli, secured};
 
 use crate::scene::{address, of};
+use crate::shape::{SHAPES, is_read};
 use crate::{case, quiet};
 
 /// A secured cluster of one node, and a browser.
@@ -100,6 +101,12 @@ impl Office {
     fn strangers(&self) {
         let text = self.see(&of("bucket", "/team-a/x"), &["Log in", "This cluster asks for a token."]);
         assert!(!text.contains("steady") && !text.contains("Why there"), "{text}");
+        for shape in SHAPES {
+            let (width, height, scheme) = shape;
+            self.browser.sized(width, height);
+            self.browser.prefers(scheme);
+            is_read(&self.browser, "the login", shape);
+        }
         self.log_in("hunter2");
         self.browser.shows(&["what is given is no token of Sheaf"]);
         let (id, _) = self.admin.split_once('.').expect("an id and the rest");
@@ -207,13 +214,17 @@ impl Office {
     fn forgotten(&self) {
         self.log_in(&self.admin);
         self.browser.shows(&["(admin) on n1", "ready"]);
+        self.browser.evaluate("window.stays = true");
         let agent = self.cluster.agent(1);
         agent.stop();
         self.browser.shows(&["The node does not answer; trying again."]);
+        agent.change(|plan| plan.binary = Some(self.cluster.machine().next_version().0));
         agent.start();
         self.cluster.wait_back(agent);
         self.browser.shows(&["Log in", "This cluster asks for a token."]);
         self.log_in(&self.admin);
         self.browser.shows(&["(admin) on n1", "ready", "live"]);
+        // It was upgraded, and has other pages.
+        self.browser.waits("the page is loaded anew", "return window.stays === undefined");
     }
 }

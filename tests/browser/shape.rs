@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sheaf_tests::Cases;
-use sheaf_tests::browser::{DOWN, ENTER, ESCAPE, RIGHT, SHIFT_TAB, TAB};
+use sheaf_tests::browser::{Browser, DOWN, ENTER, ESCAPE, RIGHT, SHIFT_TAB, TAB};
 
 use crate::scene::{Scene, of};
 use crate::{case, quiet};
@@ -35,6 +35,22 @@ const FAINT: &str = r"
     }
     return found.slice(0, 10).join('\n');
 ";
+
+/// How wide, how high, and which scheme is liked; the last is that of all other cases.
+pub(crate) const SHAPES: [(u32, u32, &str); 4] =
+    [(360, 740, "light"), (360, 740, "dark"), (1280, 900, "dark"), (1280, 900, "light")];
+
+/// What is shown can be read: nothing is beyond the edge, nor too faint.
+pub(crate) fn is_read(browser: &Browser, what: &str, (width, height, scheme): (u32, u32, &str)) {
+    let wide = browser.evaluate("return document.documentElement.scrollWidth");
+    browser.picture(&format!("{width} {scheme} {what}"));
+    assert!(wide.as_u64() <= Some(u64::from(width)), "{what} is {wide} wide at {width}");
+    let asked = "const box = document.querySelector('dialog')?.getBoundingClientRect(); \
+                 return !box || (box.left >= 0 && box.top >= 0 && box.right <= innerWidth && box.bottom <= innerHeight)";
+    assert_eq!(browser.evaluate(asked), true, "{what}: a question is beyond {width} by {height}");
+    let faint = browser.evaluate(FAINT);
+    assert_eq!(faint, "", "{what}, {scheme}: too faint");
+}
 
 pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
     let browser = &scene.browser;
@@ -172,25 +188,25 @@ fn grid(scene: &Scene) {
 
 fn shapes(scene: &Scene) {
     let browser = &scene.browser;
-    for (width, height, scheme) in
-        [(360, 740, "light"), (360, 740, "dark"), (1280, 900, "dark"), (1280, 900, "light")]
-    {
+    for shape in SHAPES {
+        let (width, height, scheme) = shape;
         browser.sized(width, height);
         browser.prefers(scheme);
         let mut grounds = BTreeSet::new();
         for (page, shows) in pages() {
             scene.open(&page);
             browser.shows(&[shows]);
-            let wide = browser.evaluate("return document.documentElement.scrollWidth");
-            browser.picture(&format!("{width} {scheme} {page}"));
-            assert!(wide.as_u64() <= Some(u64::from(width)), "{page} is {wide} wide at {width}");
-            let faint = browser.evaluate(FAINT);
-            assert_eq!(faint, "", "{page}, {scheme}: too faint");
+            is_read(browser, &page, shape);
             let ground = browser.evaluate("return getComputedStyle(document.body).backgroundColor");
             grounds.insert(ground.as_str().unwrap_or_default().to_owned());
         }
         let is_dark = grounds.iter().all(|ground| ground.starts_with("rgb(1"));
         assert_eq!((grounds.len(), is_dark), (1, scheme == "dark"), "{scheme}: {grounds:?}");
+        scene.open(&of("node", "n2"));
+        browser.push("Drain …");
+        browser.shows(&["Drain n2?", "It takes no new work", "/web/all"]);
+        is_read(browser, "what is asked before an act", shape);
+        browser.push("Cancel");
     }
 }
 

@@ -213,6 +213,15 @@ fn on_pages(machine: &Machine, cluster: &Cluster, first: &str) {
     );
     let with = dashboard::page(&cookie, &known);
     assert!(get(list, &with).0.starts_with("HTTP/1.1 200"));
+    // What programs ask, and no page.
+    for (path, part) in
+        [("cluster/members", "\"voter\""), ("module/list", "\"steady"), ("backend/list", "[]")]
+    {
+        let (head, body) = get(&format!("/api/v1/{path}"), &with);
+        assert!(head.starts_with("HTTP/1.1 200") && body.contains(part), "{path}: {head} {body}");
+    }
+    let (head, body) = get("/api/v1/cluster/settings", &with);
+    assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
     let (head, body) = post("/api/v1/node/drain", &with, "{\"node\":\"n3\"}");
     assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
     assert!(get(list, &with.replace("cookie: sheaf", "cookie: other")).0.starts_with("HTTP/1.1 401"));
@@ -349,6 +358,13 @@ fn planned(cluster: &Cluster) {
     assert_eq!(soft, if hard == "0" { "0" } else { "1" }, "keys are in its memory");
     let [soft, hard] = core_limits(before[0]);
     assert_eq!(soft, hard, "what it runs may leave a core, as without it");
+    let command = agent.follow(&["events", "--follow"]);
+    wait_for("a command, which knows a token, leaves none", SOON, || {
+        let [soft, hard] = core_limits(command.pid());
+        let is_so = soft == if hard == "0" { "0" } else { "1" };
+        if is_so { Ok(()) } else { Err(format!("{soft}, {hard}")) }
+    });
+    drop(command);
     assert_eq!(agent.stop(), 0);
     assert!(agent.stand_in().is_some(), "somebody holds its leases");
     // Longer than a lease: only a session of the stand-in's keeps it.

@@ -162,6 +162,11 @@ impl Follower {
         Self(Started::new(machine, args, b"", &[("TMPDIR", directory)]))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.child.id()
+    }
+
     /// The whole lines it has printed so far.
     pub fn lines(&self) -> Vec<String> {
         let text = read(&self.0.stdout);

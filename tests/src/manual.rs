@@ -2,6 +2,7 @@
 //!
 //! Before each block of commands a comment says by which test: `<!-- run: cluster -->`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,6 +64,34 @@ pub fn of_text(text: &str, run: &str) -> Vec<Block> {
     let found: Vec<Block> = blocks_of_text(text).into_iter().filter(|block| block.run == run).collect();
     assert!(!found.is_empty(), "no block is run: {run}");
     found
+}
+
+/// Commands that the manual's sentences mention, without what stands for a name of the reader's own.
+pub fn mentioned() -> BTreeSet<String> {
+    mentioned_in(&text())
+}
+
+fn mentioned_in(text: &str) -> BTreeSet<String> {
+    let mut within = false;
+    let prose = text.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        within ^= is_fence;
+        !within && !is_fence
+    });
+    let prose = prose.collect::<Vec<_>>().join("\n");
+    let command = |quoted: &str| {
+        let own = |word: &&str| word.chars().any(|c| !c.is_ascii_uppercase());
+        quoted.split_whitespace().filter(own).collect::<Vec<_>>().join(" ")
+    };
+    let quoted = prose.split('`').skip(1).step_by(2).map(command);
+    quoted.filter(|command| command.starts_with("sheaf ")).collect()
+}
+
+/// What the manual has people write into the configuration file, block by block.
+pub fn settings() -> Vec<String> {
+    let text = text();
+    let blocks = text.split("\n```toml\n").skip(1);
+    blocks.filter_map(|rest| rest.split("\n```").next()).map(str::to_owned).collect()
 }
 
 /// All blocks of commands in a text.
@@ -153,6 +182,12 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_found_within_sentences() {
+        let text = "`sheaf bucket\nexplain NAME` says\n```sh\n`sheaf no`\n```\nwhy; `sheaf` and `ls` or `sheaf top`.\n";
+        assert_eq!(mentioned_in(text), ["sheaf bucket explain", "sheaf top"].map(str::to_owned).into());
+    }
 
     #[test]
     fn blocks_say_by_which_test_they_are_run() {

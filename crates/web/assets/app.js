@@ -40,6 +40,8 @@ const navigation = document.getElementById("pages");
 let shown = null;
 let current = null;
 let session = null;
+// Of the node when it gave out this page.
+let version = null;
 let unfollow = null;
 let live = "starting";
 let seen = Date.now();
@@ -112,7 +114,7 @@ async function look() {
   clearTimeout(due);
   due = null;
   const page = shown;
-  if (!page) return;
+  if (!page || left()) return;
   if (page.busy) {
     page.waiting = true;
     return;
@@ -173,25 +175,26 @@ function trouble(error) {
 
 function listen() {
   unfollow?.();
-  let lost = false;
+  let first = true;
   unfollow = follow("changes", null, {
     ready: () => {
       live = "ready";
       head();
       soon();
-      if (lost) renew();
-      lost = false;
+      // Also where nothing was lost: while nobody looks nothing is followed.
+      if (!first) renew();
+      first = false;
     },
     // Not every page that is open asks in the same moment.
     change: () => setTimeout(soon, Math.random() * SPREAD),
     trouble: ({ error }) => {
-      lost = true;
+      first = false;
       live = "trying";
       head();
       say(`${error.message}; trying again.`);
     },
     lost: (closed) => {
-      lost = true;
+      first = false;
       live = closed ? "not answered" : "trying";
       head();
       soon();
@@ -199,14 +202,20 @@ function listen() {
   });
 }
 
+/** Leaves this page for that of another version, if the node has become one; not while somebody is asked something. */
+function left() {
+  if (session.version === version || document.querySelector("dialog")) return false;
+  location.reload();
+  return true;
+}
+
 /** After the node was away: it may know nobody any more, and it may be another version, with other pages. */
 async function renew() {
   try {
-    const before = session.version;
     session = await who(true);
+    if (left()) return;
     head();
     if (session.secured && !session.logged_in) enter("The node was started again, and has forgotten who you are.");
-    else if (session.version !== before && !document.querySelector("dialog")) location.reload();
   } catch {
     // It is away again; the page says so.
   }
@@ -220,6 +229,8 @@ async function begin() {
     setTimeout(begin, LATEST);
     return;
   }
+  version ??= session.version;
+  if (left()) return;
   say("");
   if (session.secured && !session.logged_in) {
     enter("");

@@ -37,8 +37,8 @@ export function open(place, params, { again }) {
     async refresh() {
       const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh()]);
       [held, called] = [node.buckets, node.name];
-      shared ??= (await page("node/list", { filter: `name=${called}`, limit: 2 })).rows.length > 1;
-      await events.refresh();
+      const alike = async () => { shared ??= (await page("node/list", { filter: `name=${called}`, limit: 2 })).rows.length > 1; };
+      await Promise.all([alike(), events.refresh()]);
       show(place, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs.view(), events.view());
     },
   };

@@ -5,7 +5,7 @@ mod serve;
 use bytes::Bytes;
 use sheaf_model::{Artifact, ClusterId, Contact, Digest};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};
 

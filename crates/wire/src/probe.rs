@@ -8,8 +8,8 @@
 use prost::Message;
 
 use crate::{
-    ApiError, Caller, backend, bucket, cluster, codec, event, instance, job, logs, module, node, peer, query,
-    secret, sink,
+    ApiError, Caller, artifact, backend, bucket, cluster, codec, event, instance, job, logs, module, node,
+    peer, query, secret, sink,
 };
 
 /// Bytes to what a client would send for the same, if that is known.
@@ -74,7 +74,7 @@ impl Probe {
     }
 }
 
-/// One for each question that is more than nothing.
+/// One for each question that is more than nothing, and read by lines of its own.
 pub fn all() -> Vec<Probe> {
     let all = [
         bucket::probes(),
@@ -90,6 +90,7 @@ pub fn all() -> Vec<Probe> {
         query::probes(),
         logs::probes(),
         peer::probes(),
+        artifact::probes(),
     ];
     all.into_iter().flatten().collect()
 }
@@ -99,7 +100,51 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::proto::v1;
+    use crate::proto::{DESCRIPTORS, v1};
+
+    /// Calls whose questions are read as those of another call, or taken as they are.
+    const WITHOUT: [&str; 17] = [
+        "ArtifactService/Holders",
+        "BucketService/Delete",
+        "BucketService/Explain",
+        "BucketService/Purge",
+        "BucketService/Restart",
+        "BucketService/Resume",
+        "ClusterService/Debug",
+        "ClusterService/Transfer",
+        "DebugService/Collect",
+        "JobService/Pause",
+        "JobService/Resume",
+        "JobService/Watch",
+        "NodeService/Undrain",
+        "PeerService/RaftSnapshot",
+        "PeerService/RaftStream",
+        "PeerService/Renew",
+        "SinkService/Test",
+    ];
+
+    /// Whoever adds a call has what it reads tried.
+    #[test]
+    fn every_question_that_says_something_has_one_or_is_like_another() {
+        let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+        let ours: Vec<_> = files.file.iter().filter(|file| file.package().starts_with("sheaf.")).collect();
+        let mut empty = BTreeSet::new();
+        for file in &ours {
+            let messages = file.message_type.iter().filter(|message| message.field.is_empty());
+            empty.extend(messages.map(|message| format!(".{}.{}", file.package(), message.name())));
+        }
+        let probes = all();
+        let probed: BTreeSet<&str> =
+            probes.iter().filter_map(|probe| probe.call().split(':').next()).collect();
+        let mut without = Vec::new();
+        for service in ours.iter().flat_map(|file| &file.service) {
+            let asks = service.method.iter().filter(|call| !empty.contains(call.input_type()));
+            let names = asks.map(|call| format!("{}/{}", service.name(), call.name()));
+            without.extend(names.filter(|name| !probed.contains(name.as_str())));
+        }
+        without.sort();
+        assert_eq!(without, WITHOUT);
+    }
 
     #[test]
     fn each_has_a_name_of_its_own_and_reads_no_noise() {

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArtifact};
 use crate::ApiError;
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::artifact_service_server::ArtifactService;
 
@@ -73,4 +74,13 @@ impl ArtifactService for Serve {
         let write = |percent| v1::LookForArtifactResponse { percent };
         call::unary(request, |q, _| look(q), |caller, ask| self.0.look(caller, ask), write).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::of("ArtifactService/Fetch", |q, _| fetch(q)),
+        Probe::of("ArtifactService/Hold", |q, _| hold(q)),
+        Probe::of("ArtifactService/Look", |q, _| look(q)),
+    ]
 }

@@ -35,10 +35,11 @@ const STALE: Duration = Duration::from_millis(1100);
 const BYTES: usize = 1_000_000;
 const WITHIN: Duration = Duration::from_millis(200);
 
-/// What one page asks at once, when it is opened.
+/// What one page asks when it is opened.
 struct Page {
     name: &'static str,
-    calls: Vec<String>,
+    /// Each round at once, when all of the one before is answered.
+    rounds: Vec<Vec<String>>,
     /// One of them is made once a second for all who ask.
     shared: bool,
 }
@@ -105,19 +106,18 @@ fn register_sinks(cluster: &Cluster) {
 
 fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
     let node = cluster.agent(1).name();
-    let page = |name, calls: &[&str]| Page {
-        name,
-        calls: calls.iter().map(|call| format!("/api/v1/{call}")).collect(),
-        shared: false,
-    };
+    let round = |calls: &[&str]| calls.iter().map(|call| format!("/api/v1/{call}")).collect();
+    let page = |name, calls: &[&str]| Page { name, rounds: vec![round(calls)], shared: false };
+    let then =
+        |page: Page, calls: &[&str]| Page { rounds: [page.rounds, vec![round(calls)]].concat(), ..page };
     let shared = |name, calls: &[&str]| Page { shared: true, ..page(name, calls) };
-    let of_node = [
-        format!("node/status?name={node}&brief=true"),
-        format!("node/affinity?node={node}&limit=50"),
-        format!("node/list?filter=name%3D{node}&limit=2"),
-        format!("event/list?node={node}&limit=20"),
-    ];
-    let of_node: Vec<&str> = of_node.iter().map(String::as_str).collect();
+    let of_node =
+        [format!("node/status?name={node}&brief=true"), format!("node/affinity?node={node}&limit=50")];
+    let of_node = of_node.each_ref().map(String::as_str);
+    // What it is called, the first round tells.
+    let by_name =
+        [format!("node/list?filter=name%3D{node}&limit=2"), format!("event/list?node={node}&limit=20")];
+    let by_name = by_name.each_ref().map(String::as_str);
     let bucket = "name=%2Frun%2F0000";
     let of_bucket = [
         format!("bucket/status?{bucket}"),
@@ -145,9 +145,9 @@ fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
         shared("overview", &["overview"]),
         shared("affinity", &["node/matrix"]),
         page("nodes", &["node/list?limit=50"]),
-        page("node", &of_node),
+        then(page("node", &of_node), &by_name),
         page("buckets", &["bucket/list?limit=50"]),
-        page("bucket", &of_bucket),
+        then(page("bucket", &of_bucket), &["module/status?name=bench%401"]),
         page("jobs", &["job/list?limit=50"]),
         page("job", &of_job),
         page("job, its failures", &of_failed),
@@ -181,8 +181,8 @@ fn first_pages(ask: &Ask, cluster: &Cluster, subtasks: usize, figures: &Figures)
     let figure = format!("{} kB, of that {} kB of {}", all / 1000, most.0 / 1000, most.1);
     figures.figure("sent for the largest page, with all files of the dashboard", &figure, &goal);
     // Drawn after the rest of its page.
-    let plot =
-        Page { name: "plot", calls: vec!["/api/v1/job/progress?name=history".to_owned()], shared: false };
+    let calls = vec!["/api/v1/job/progress?name=history".to_owned()];
+    let plot = Page { name: "plot", rounds: vec![calls], shared: false };
     let plotted = runtime.block_on(looks(&address, &plot, trials.min(20)));
     let (times, _) = plotted.expect("the plot's points");
     figures.aside("points of a job's plot, which its page does not wait for", &times.to_string());
@@ -213,7 +213,8 @@ fn is_file(name: &str) -> bool {
 
 /// How long it took until all was there, each time, and how many bytes the most were.
 async fn looks(address: &str, page: &Page, trials: usize) -> std::io::Result<(Times, usize)> {
-    let mut lines: Vec<Line> = page.calls.iter().map(|_| Line::to(address)).collect();
+    let widest = page.rounds.iter().map(Vec::len).max().unwrap_or_default();
+    let mut lines: Vec<Line> = (0..widest).map(|_| Line::to(address)).collect();
     let (mut times, mut most) = (Vec::new(), 0_usize);
     // The first look opens the connections.
     for trial in 0..=trials {
@@ -221,7 +222,10 @@ async fn looks(address: &str, page: &Page, trials: usize) -> std::io::Result<(Ti
             sleep(STALE).await;
         }
         let begun = Instant::now();
-        let got = http::get_all(&mut lines, &page.calls).await?;
+        let mut got = Vec::new();
+        for round in &page.rounds {
+            got.extend(http::get_all(&mut lines, round).await?);
+        }
         if trial > 0 {
             times.push(begun.elapsed());
         }
