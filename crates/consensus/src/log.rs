@@ -42,8 +42,9 @@ const FILE_BYTES: usize = 8 << 20;
 const CACHE_BYTES: usize = 4 << 20;
 /// Read buffer while opening; the default of 64 MiB would be most of an idle agent's memory.
 const READ_BUFFER: usize = 1 << 20;
-/// How long the flush worker gathers before it writes: long enough to take all that is queued, far below one fsync.
-const GATHER: Duration = Duration::from_micros(10);
+/// How long the flush worker gathers before it writes: long enough to take what is queued, and too short for its thread to be put
+/// to sleep for it. That would take as long as the wake-up does, on the way of every change.
+const GATHER: Duration = Duration::from_nanos(200);
 /// Entries handed out at once, to a follower or to be applied: one message stays well below gRPC's 4 MiB.
 const READ_BYTES: usize = 1 << 20;
 

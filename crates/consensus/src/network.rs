@@ -1,6 +1,7 @@
 //! openraft's network: turns its requests into messages, `Peers` carries them.
 
 mod heartbeats;
+mod spared;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,6 +23,7 @@ use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 use tokio::time::Instant;
 
 use self::heartbeats::Heartbeats;
+use self::spared::spared;
 use crate::codec::CodecError;
 use crate::peer::{self, Peer, PeerError, PeerStream, Peers, Traffic, kind};
 use crate::raft::{self, LogId, Types, Vote};
@@ -209,10 +211,10 @@ struct Pipeline {
 }
 
 fn messages(
-    input: impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static,
+    input: impl Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     sent: Sent,
 ) -> BoxStream<'static, Bytes> {
-    input
+    spared(input)
         .map(move |request| {
             let last = request.entries.last().map(RaftEntry::log_id).or(request.prev_log_id);
             sent.lock().unwrap_or_else(PoisonError::into_inner).push_back((request.prev_log_id, last));

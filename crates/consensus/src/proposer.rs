@@ -6,11 +6,11 @@
 //!     └──────────────── one Applied each ◄──split── Replies ◄───────────┘
 //! ```
 //!
-//! While entries are in flight, proposals gather: the slower the disk, the bigger the batches. A lone proposal goes at
-//! once.
+//! While entries are in flight, proposals gather: the slower the disk, the bigger the batches. Another entry follows once as
+//! many proposals wait as are under way, and not for each that comes. A lone proposal goes at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -21,7 +21,7 @@ use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use sheaf_engine::{Proposal, Reply};
 use sheaf_model::{NodeId, Revision, Term};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec;
 use crate::error::ProposeError;
@@ -61,10 +61,31 @@ struct Waiting {
     _budget: OwnedSemaphorePermit,
 }
 
+/// When another entry may follow those that are under way. Each costs every member messages and a sync, whatever is in it: many
+/// small ones would be most of what busy members do.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Proposals in the entries under way.
+    under_way: AtomicUsize,
+    /// As many wait.
+    enough: Notify,
+}
+
+impl Pace {
+    /// One more has come: so many wait. Counts that are a moment old do no harm: it is looked again whenever an entry is through.
+    fn came(&self, waiting: usize) {
+        let under_way = self.under_way.load(Ordering::Relaxed);
+        if under_way > 0 && waiting >= under_way {
+            self.enough.notify_one();
+        }
+    }
+}
+
 /// The callers' side of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct ProposerHandle {
     queue: mpsc::Sender<Waiting>,
+    pace: Arc<Pace>,
     budget: Arc<Semaphore>,
     full: Arc<AtomicU64>,
     leadership: watch::Receiver<Leadership>,
@@ -88,6 +109,7 @@ impl ProposerHandle {
             mpsc::error::TrySendError::Full(_) => self.full(),
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
         })?;
+        self.pace.came(self.waiting());
         applied.await.map_err(|_| ProposeError::Stopped)?
     }
 
@@ -114,7 +136,12 @@ impl ProposerHandle {
 
     fn full(&self) -> ProposeError {
         self.full.fetch_add(1, Ordering::Relaxed);
-        ProposeError::Full { waiting: self.queue.max_capacity() - self.queue.capacity() }
+        ProposeError::Full { waiting: self.waiting() }
+    }
+
+    /// How many wait in the queue.
+    fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 }
 
@@ -139,6 +166,7 @@ fn encoded(proposal: &Proposal) -> Result<Vec<u8>, ProposeError> {
 /// The task that makes entries.
 pub(crate) struct Proposer {
     queue: mpsc::Receiver<Waiting>,
+    pace: Arc<Pace>,
     leadership: watch::Receiver<Leadership>,
 }
 
@@ -148,9 +176,16 @@ pub(crate) fn new(
 ) -> (Proposer, ProposerHandle) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let budget = Arc::new(Semaphore::new(QUEUE_BYTES));
-    let full = Arc::default();
-    let handle = ProposerHandle { queue: sender, budget, full, leadership: leadership.clone(), space };
-    (Proposer { queue, leadership }, handle)
+    let (pace, full) = (Arc::<Pace>::default(), Arc::default());
+    let handle = ProposerHandle {
+        queue: sender,
+        pace: pace.clone(),
+        budget,
+        full,
+        leadership: leadership.clone(),
+        space,
+    };
+    (Proposer { queue, pace, leadership }, handle)
 }
 
 impl Proposer {
@@ -159,12 +194,20 @@ impl Proposer {
         let mut in_flight = FuturesUnordered::new();
         let mut held: Option<Waiting> = None;
         loop {
+            let under_way = self.pace.under_way.load(Ordering::Relaxed);
+            // As long as nothing is under way, whatever comes is.
+            let is_due = held.is_some() || self.queue.len() >= under_way;
+            let has_slot = in_flight.len() < IN_FLIGHT;
             tokio::select! {
                 biased;
                 // Dropping `next` loses nothing: the future stays in the set.
-                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+                Some(through) = in_flight.next(), if !in_flight.is_empty() => {
+                    self.pace.under_way.fetch_sub(through, Ordering::Relaxed);
+                }
+                // A permit is kept; one that is left over only has us look again.
+                () = self.pace.enough.notified(), if has_slot && !is_due => {}
                 // `recv` is cancel safe.
-                first = next(&mut held, &mut self.queue), if in_flight.len() < IN_FLIGHT => {
+                first = next(&mut held, &mut self.queue), if has_slot && is_due => {
                     let Some(first) = first else { break };
                     // Callers woken by the last reply are about to propose again: let them.
                     tokio::task::yield_now().await;
@@ -173,7 +216,10 @@ impl Proposer {
                         continue;
                     }
                     match self.submit(&raft, batch).await {
-                        Some(sent) => in_flight.push(sent.finish()),
+                        Some(sent) => {
+                            self.pace.under_way.fetch_add(sent.waiting.len(), Ordering::Relaxed);
+                            in_flight.push(sent.finish());
+                        }
                         None => break,
                     }
                 }
@@ -248,7 +294,9 @@ struct Sent {
 }
 
 impl Sent {
-    async fn finish(self) {
+    /// Waits until it is through, and answers; how many proposals that were.
+    async fn finish(self) -> usize {
+        let count = self.waiting.len();
         let result = self.result.await;
         // Callers that stopped waiting need no answer: every `send` may fail.
         match result {
@@ -269,6 +317,7 @@ impl Sent {
                 }
             }
         }
+        count
     }
 }
 
@@ -337,5 +386,17 @@ mod tests {
             assert_eq!(handle.propose(&large, None).now_or_never(), None);
         }
         is_full(&handle, &large, QUEUE_BYTES / ENTRY_BYTES);
+    }
+
+    #[test]
+    fn another_entry_is_due_once_as_many_wait_as_are_under_way() {
+        let pace = Pace::default();
+        let is_due = |waiting: usize| {
+            pace.came(waiting);
+            pace.enough.notified().now_or_never().is_some()
+        };
+        assert!(!is_due(7), "nothing is under way: whoever makes entries sees what comes by itself");
+        pace.under_way.store(3, Ordering::Relaxed);
+        assert!(!is_due(2) && is_due(3) && is_due(4));
     }
 }
