@@ -246,12 +246,12 @@ fn both(a: GateOutcome, b: GateOutcome) -> GateOutcome {
 
 /// A node's verdict on one bucket, with all three gates.
 ///
-/// `rules` are the bucket's, compiled; `revision` is the one of `bucket`; a `module` that is not known here is waited
-/// for, not refused.
+/// `second` is what [`node_list_rules`] says by the bucket's rules; `revision` is the one of `bucket`; a `module` that is not
+/// known here is waited for, not refused.
 pub fn evaluate(
     bucket: &BucketSpec,
     revision: Revision,
-    rules: &CompiledRules,
+    second: GateOutcome,
     module: Option<&ModuleSpec>,
     here: &Here,
     asked: Asked<'_>,
@@ -266,7 +266,7 @@ pub fn evaluate(
         bucket: bucket.name.clone(),
         revision,
         module: bucket.module.clone(),
-        gates: [local, node_list_rules(rules, here), third],
+        gates: [local, second, third],
     }
 }
 

@@ -299,7 +299,8 @@ pub struct NodeState {
 /// What a node has of one bucket.
 #[derive(Clone, Debug, Default)]
 struct Place {
-    seen: Option<Seen>,
+    /// There are very many places, and few instances.
+    seen: Option<Box<Seen>>,
     fence: Fence,
     /// An action is under way whose `Done` has not come: there is never a second one.
     busy: Option<Step>,
@@ -378,7 +379,7 @@ impl NodeState {
 
     /// Every instance, dead or alive.
     pub fn instances(&self) -> impl Iterator<Item = (&BucketName, &Seen)> {
-        self.places.iter().filter_map(|(bucket, place)| Some((bucket, place.seen.as_ref()?)))
+        self.places.iter().filter_map(|(bucket, place)| Some((bucket, place.seen.as_deref()?)))
     }
 
     /// The buckets of which something is here, or may be before the next watch has said everything: of these it is to say also

@@ -104,13 +104,18 @@ fn a_verdict_has_all_three_gates_also_where_the_first_refuses() {
     let module = module(vec![file(), command()]);
     let name = BucketName::new("/logs/web").expect("a name");
     let bucket = BucketSpec::new(name, ModuleRef::parse("flume@1").expect("a reference"));
-    let rules = bucket.node_list_rules.compile();
     let asked = Asked { lasting: Some(&Answer::Yes), ..Asked::default() };
-    let verdict = evaluate(&bucket, Revision(7), &rules, Some(&module), &here(&["rsyslog"], &[]), asked);
+    let here = |allow: &[&str]| {
+        let here = here(allow, &[]);
+        (node_list_rules(&bucket.node_list_rules.compile(), &here), here)
+    };
+    let (second, elsewhere) = here(&["rsyslog"]);
+    let verdict = evaluate(&bucket, Revision(7), second, Some(&module), &elsewhere, asked);
     let passes: Vec<_> = verdict.gates.iter().map(|gate| gate.pass).collect();
     assert_eq!(passes, [Some(false), Some(true), None]);
     assert_eq!(verdict.revision, Revision(7));
-    let verdict = evaluate(&bucket, Revision(7), &rules, None, &here(&[], &[]), asked);
+    let (second, anywhere) = here(&[]);
+    let verdict = evaluate(&bucket, Revision(7), second, None, &anywhere, asked);
     assert_eq!(verdict.gates[2].pass, None);
     assert_eq!(&*verdict.gates[2].reason, "module flume@1 is not known on this node yet");
 }

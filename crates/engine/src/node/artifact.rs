@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sheaf_model::{
-    Artifact, BucketSpec, CompiledRules, Digest, Holding, ModuleName, ModuleRef, ModuleSpec, Moment, Span,
-};
+use sheaf_model::{Artifact, BucketSpec, Digest, GateOutcome, Holding, ModuleName, ModuleRef, Moment, Span};
 
 use super::known::Known;
 use super::{Action, NodeState, Place};
@@ -44,19 +42,19 @@ pub(super) struct Holdings {
 pub(super) struct NotYet;
 
 impl Holdings {
-    /// Where a module's artifact is; none: it has none and needs none.
+    /// Where a module's artifact is, which it may use; none: it has none and needs none.
     pub(super) fn path(
         &self,
         known: &Known,
         module: &ModuleRef,
-        spec: &ModuleSpec,
+        uses_artifact: bool,
     ) -> Result<Option<String>, NotYet> {
         match known.artifacts.get(module) {
             Some(artifact) => match self.held.get(&artifact.digest) {
                 Some(Holding::Ready(path)) => Ok(Some(path.clone())),
                 Some(Holding::Fetching(_) | Holding::Failed(_)) | None => Err(NotYet),
             },
-            None if spec.uses_artifact() => Err(NotYet),
+            None if uses_artifact => Err(NotYet),
             None => Ok(None),
         }
     }
@@ -66,7 +64,7 @@ impl Holdings {
         &'a self,
         known: &'a Known,
         module: &ModuleRef,
-        spec: &ModuleSpec,
+        uses_artifact: bool,
     ) -> Equipment<'a> {
         match known.artifacts.get(module) {
             Some(artifact) => match self.held.get(&artifact.digest) {
@@ -75,16 +73,15 @@ impl Holdings {
                 Some(Holding::Failed(why)) => Equipment::Failed(&artifact.digest, why),
                 None => Equipment::Fetching(&artifact.digest, 0),
             },
-            None if spec.uses_artifact() => Equipment::NeverPushed,
+            None if uses_artifact => Equipment::NeverPushed,
             None => Equipment::Complete,
         }
     }
 }
 
-/// Whether gates 1 and 2 let the node run it: what they refuse is not fetched.
-pub(super) fn may_run(module: &ModuleName, rules: &CompiledRules, here: &Here) -> bool {
-    gates::local_config(module, here).pass == Some(true)
-        && gates::node_list_rules(rules, here).pass == Some(true)
+/// Whether gates 1 and 2 let the node run it, the second of which says this: what they refuse is not fetched.
+pub(super) fn may_run(module: &ModuleName, second: &GateOutcome, here: &Here) -> bool {
+    gates::local_config(module, here).pass == Some(true) && second.pass == Some(true)
 }
 
 impl Place {
@@ -117,14 +114,17 @@ impl NodeState {
                 self.questions.ask_module(&module, now);
             }
             let users = self.known.buckets.iter().filter(|(_, it)| it.watched.spec.module == module);
-            self.dirty.extend(users.map(|(name, _)| name.clone()));
+            self.dirty.append(&mut users.map(|(name, _)| name.clone()).collect());
         }
     }
 
     /// The leader asks about a job: its artifact is needed, if this node's config and the job's rules let it run here.
     pub(super) fn want_for_job(&mut self, job: &BucketSpec, now: Moment) {
-        let rules = job.node_list_rules.compile();
-        if self.known.artifacts.contains_key(&job.module) && may_run(&job.module.name, &rules, &self.here) {
+        if !self.known.artifacts.contains_key(&job.module) {
+            return;
+        }
+        let second = gates::node_list_rules(&job.node_list_rules.compile(), &self.here);
+        if may_run(&job.module.name, &second, &self.here) {
             self.holdings.for_jobs.insert(job.module.clone(), now.after(FOR_JOBS));
             self.retire = true;
         }
@@ -144,7 +144,7 @@ impl NodeState {
                 // One bucket that may run is enough: rules are not looked at more often than need be.
                 if let Some(artifact) = known.artifacts.get(module)
                     && !needed.contains_key(&artifact.digest)
-                    && may_run(&module.name, &bucket.rules, here)
+                    && may_run(&module.name, bucket.rules.said(here), here)
                 {
                     needed.insert(artifact.digest, artifact.clone());
                 }

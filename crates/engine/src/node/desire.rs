@@ -3,7 +3,7 @@
 use sheaf_model::watch::{WatchedBinding, WatchedBucket};
 use sheaf_model::{BucketName, Call, Epoch, Moment, Node, NodeStatus, Revision, Verdict};
 
-use super::known::KnownBucket;
+use super::known::{KnownBucket, KnownModule};
 use super::{Leaving, NodeState, Place, Seen, artifact};
 use crate::gates::{self, Answer, Asked, Equipment};
 use crate::reconcile::{self, Desired, Mode, Observed, Origin, Run};
@@ -12,12 +12,13 @@ impl NodeState {
     /// The node's answer for a bucket; none while gate 3, on which alone it depends, has not been answered.
     pub(super) fn verdict(&self, bucket: &KnownBucket, place: &Place) -> Option<Verdict> {
         let watched = &bucket.watched;
-        let asked = self.asked(bucket, place);
+        let module = self.known.module(&watched.spec.module);
+        let asked = self.asked(bucket, module, place);
         let verdict = gates::evaluate(
             &watched.spec,
             watched.revision,
-            &bucket.rules,
-            self.known.module(&watched.spec.module).map(|module| &*module.spec),
+            bucket.rules.said(&self.here).clone(),
+            module.map(|module| &*module.spec),
             &self.here,
             asked,
         );
@@ -27,22 +28,29 @@ impl NodeState {
         (!waits).then_some(verdict)
     }
 
-    fn asked(&self, bucket: &KnownBucket, place: &Place) -> Asked<'_> {
-        let asked = self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive());
+    fn asked(&self, bucket: &KnownBucket, module: Option<&KnownModule>, place: &Place) -> Asked<'_> {
+        let key = module.map(|module| module.key(&bucket.watched));
+        let asked = self.questions.asked(key.as_ref(), place.is_alive());
         let spec = &bucket.watched.spec;
-        let Some(module) = self.known.module(&spec.module) else { return asked };
-        let equipment = self.holdings.equipment(&self.known, &spec.module, &module.spec);
+        let Some(module) = module else { return asked };
+        let equipment = self.holdings.equipment(&self.known, &spec.module, module.uses_artifact);
         // Most modules have and need none: only of the others the rules, which gate 2 is asked by, are asked before.
         if equipment == Equipment::Complete
-            || !artifact::may_run(&spec.module.name, &bucket.rules, &self.here)
+            || !artifact::may_run(&spec.module.name, bucket.rules.said(&self.here), &self.here)
         {
             return asked;
         }
         Asked { equipment, ..asked }
     }
 
-    /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
-    pub(super) fn desired(&mut self, name: &BucketName, place: &mut Place, now: Moment) -> Option<Desired> {
+    /// What shall be of the bucket here, as it is known. None: this is not for now to decide, everything stays as it is.
+    pub(super) fn desired(
+        &mut self,
+        name: &BucketName,
+        bucket: Option<&KnownBucket>,
+        place: &mut Place,
+        now: Moment,
+    ) -> Option<Desired> {
         if self.left {
             // Whatever comes here again comes to a node that has joined anew, with an empty data directory.
             place.decommissioned = true;
@@ -71,7 +79,6 @@ impl NodeState {
             confirm: residue.filter(|ending| *ending > fence.gave_up_multi),
             ..Desired::default()
         };
-        let bucket = self.known.buckets.get(name);
         if bucket.is_none() && is_behind {
             return None; // it was made anew before this began
         }
@@ -174,9 +181,10 @@ impl NodeState {
         if own.drain.is_some_and(|drain| !drain.keep_multi_node) && watched.spec.multi_node {
             return true;
         }
-        let refused = place.verdict.as_deref().is_some_and(|verdict| {
+        let refused = place.verdict.as_deref().filter(|verdict| !verdict.eligible()).is_some_and(|verdict| {
             let first = verdict.gates[..2].iter().any(|gate| gate.pass == Some(false));
-            first || matches!(self.asked(bucket, place).lasting, Some(Answer::No(_)))
+            let module = self.known.module(&watched.spec.module);
+            first || matches!(self.asked(bucket, module, place).lasting, Some(Answer::No(_)))
         });
         refused || (leaving && !watched.spec.multi_node)
     }
@@ -186,7 +194,7 @@ impl NodeState {
     /// node has given up restarting it stays: that shows why it is left out.
     fn is_elsewhere(&self, bucket: &KnownBucket, place: &Place) -> bool {
         let WatchedBucket { spec, suspended, gave_up, .. } = &bucket.watched;
-        let (Some(epoch), Some(seen)) = (bucket.elsewhere, &place.seen) else { return false };
+        let (Some(epoch), Some(seen)) = (bucket.elsewhere, place.seen.as_deref()) else { return false };
         if spec.multi_node || *suspended || *gave_up {
             return false;
         }
@@ -208,7 +216,7 @@ impl NodeState {
         }
         let bucket = self.known.buckets.get(name)?;
         let module = self.known.module(&bucket.watched.spec.module)?;
-        if self.holdings.path(&self.known, &bucket.watched.spec.module, &module.spec).is_err() {
+        if self.holdings.path(&self.known, &bucket.watched.spec.module, module.uses_artifact).is_err() {
             return Some("its artifact is not here yet");
         }
         if place.is_alive() {
@@ -240,7 +248,7 @@ impl Place {
     /// The newest change that what is here was started after: a state from before does not know of it. Revisions only grow, also
     /// where a cluster is founded anew.
     fn since(&self) -> Revision {
-        let Some(Seen { observed: Observed { mode, origin, .. }, .. }) = &self.seen else {
+        let Some(Seen { observed: Observed { mode, origin, .. }, .. }) = self.seen.as_deref() else {
             return Revision::default();
         };
         let bound = mode.epoch().map(Epoch::revision).unwrap_or_default();

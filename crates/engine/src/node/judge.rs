@@ -75,7 +75,7 @@ impl NodeState {
         for (number, asking) in &mut judging.open {
             let name = &asking.spec.module.name;
             let allowed = gates::local_config(name, here).pass == Some(true);
-            let path = holdings.path(known, &asking.spec.module, &asking.module);
+            let path = holdings.path(known, &asking.spec.module, asking.module.uses_artifact());
             if path.is_err() {
                 // A question does not wait: that its artifact is not here, or is being fetched, is the answer.
                 for part in std::mem::take(&mut asking.parts) {
@@ -114,12 +114,12 @@ impl NodeState {
             let asked = Asked {
                 lasting: asking.lasting.as_ref(),
                 admission: asking.admission.as_ref(),
-                equipment: holdings.equipment(known, &asking.spec.module, &asking.module),
+                equipment: holdings.equipment(known, &asking.spec.module, asking.module.uses_artifact()),
                 ..Asked::default()
             };
-            let rules = asking.spec.node_list_rules.compile();
+            let second = gates::node_list_rules(&asking.spec.node_list_rules.compile(), here);
             let none = Revision::default();
-            let verdict = gates::evaluate(&asking.spec, none, &rules, Some(&asking.module), here, asked);
+            let verdict = gates::evaluate(&asking.spec, none, second, Some(&asking.module), here, asked);
             out.push(Action::Say(ToLeader::Judged { question: asking.question, verdict }));
             *retire = true;
         }

@@ -1,16 +1,17 @@
 //! What the watch says: the part of the replicated state that concerns this node.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
-    Artifact, BucketName, CompiledRules, Epoch, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment,
-    Node, Revision, Settings, Span,
+    Artifact, BucketName, Epoch, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node, Revision,
+    Settings, Span,
 };
 
 use super::question::Key;
-use super::rules::Rules;
+use super::rules::{Ready, Rules};
 use super::{Action, NodeState};
 use crate::reconcile::{self, Origin};
 
@@ -21,7 +22,7 @@ pub(super) struct Known {
     pub(super) settings: Settings,
     pub(super) modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, KnownModule>>,
     pub(super) artifacts: BTreeMap<ModuleRef, Arc<Artifact>>,
-    pub(super) buckets: BTreeMap<BucketName, KnownBucket>,
+    pub(super) buckets: BTreeMap<BucketName, Arc<KnownBucket>>,
     pub(super) bindings: BTreeMap<BucketName, WatchedBinding>,
     pub(super) residues: BTreeMap<BucketName, Revision>,
     /// The buckets that this node is to purge: there may be very many buckets, and hardly ever one of these.
@@ -34,7 +35,7 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 pub(super) struct KnownBucket {
     pub(super) watched: WatchedBucket,
-    pub(super) rules: Arc<CompiledRules>,
+    pub(super) rules: Arc<Ready>,
     pub(super) origin: Origin,
     /// Under which epoch it is bound to another node, which it is not to leave; none: it is not, or that is not known.
     pub(super) elsewhere: Option<Epoch>,
@@ -46,6 +47,16 @@ pub(super) struct KnownModule {
     pub(super) spec: Arc<ModuleSpec>,
     /// Gate 3 must be asked for each bucket apart.
     pub(super) per_bucket: bool,
+    /// It cannot run without its artifact.
+    pub(super) uses_artifact: bool,
+}
+
+impl KnownModule {
+    /// Whose answer serves this bucket, which is of the module.
+    pub(super) fn key(&self, bucket: &WatchedBucket) -> Key {
+        let name = self.per_bucket.then(|| bucket.spec.name.clone());
+        Key { bucket: name, ..Key::of(&bucket.spec.module) }
+    }
 }
 
 impl Known {
@@ -55,9 +66,7 @@ impl Known {
 
     /// Whose answer serves this bucket; none: its module is not known yet.
     pub(super) fn key(&self, bucket: &WatchedBucket) -> Option<Key> {
-        let module = self.module(&bucket.spec.module)?;
-        let name = module.per_bucket.then(|| bucket.spec.name.clone());
-        Some(Key { bucket: name, ..Key::of(&bucket.spec.module) })
+        Some(self.module(&bucket.spec.module)?.key(bucket))
     }
 
     /// The buckets that an answer serves.
@@ -75,6 +84,15 @@ impl Known {
     fn is_equipped(&self, module: &ModuleRef) -> bool {
         let is_plugin = |known: &KnownModule| known.spec.runtime.is_plugin();
         self.artifacts.contains_key(module) || self.module(module).is_none_or(is_plugin)
+    }
+
+    /// What the node is has changed: what was said by rules holds no longer.
+    pub(super) fn here_changed(&mut self) {
+        self.rules = Rules::default();
+        for bucket in self.buckets.values_mut() {
+            let rules = self.rules.compiled(&bucket.watched.spec.node_list_rules);
+            Arc::make_mut(bucket).rules = rules;
+        }
     }
 
     /// Everything that has a name here.
@@ -106,8 +124,8 @@ impl NodeState {
     }
 
     fn replace(&mut self, new: Known, now: Moment, out: &mut Vec<Action>) {
-        self.dirty.extend(self.places.keys().cloned());
-        self.dirty.extend(new.names().cloned());
+        self.dirty.append(&mut self.places.keys().cloned().collect());
+        self.dirty.append(&mut new.names().cloned().collect());
         self.awaited.clear();
         let former = std::mem::replace(&mut self.known, new);
         if self.known.bindings.values().any(|binding| is_news(&former, binding)) {
@@ -161,7 +179,7 @@ impl NodeState {
                 Put::Own => {
                     self.retire = true;
                     self.refresh_here(now);
-                    self.dirty.extend(self.known.names().cloned());
+                    self.dirty.append(&mut self.known.names().cloned().collect());
                 }
                 Put::Module(module) => {
                     self.retire = true;
@@ -238,7 +256,8 @@ impl Known {
             }
             WatchItem::Module(spec) => {
                 let module = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
-                let known = KnownModule { per_bucket: spec.checks_use_bucket(), spec };
+                let (per_bucket, uses_artifact) = (spec.checks_use_bucket(), spec.uses_artifact());
+                let known = KnownModule { per_bucket, uses_artifact, spec };
                 let versions = self.modules.entry(module.name.clone()).or_default();
                 versions.insert(known.spec.version.clone(), known);
                 Put::Module(module)
@@ -295,10 +314,18 @@ impl Known {
             None => drop(self.purges.remove(&name)),
         }
         let mut equipped = self.is_equipped(&watched.spec.module);
-        // Whatever changed of it, its binding did not.
-        let elsewhere = self.buckets.get(&name).and_then(|it| it.elsewhere);
-        let bucket = KnownBucket { elsewhere, ..KnownBucket::new(watched, rules) };
-        let former = self.buckets.insert(name.clone(), bucket);
+        let mut bucket = KnownBucket::new(watched, rules);
+        let former = match self.buckets.entry(name.clone()) {
+            Entry::Occupied(mut there) => {
+                // Whatever changed of it, its binding did not.
+                bucket.elsewhere = there.get().elsewhere;
+                Some(there.insert(Arc::new(bucket)))
+            }
+            Entry::Vacant(free) => {
+                free.insert(Arc::new(bucket));
+                None
+            }
+        };
         equipped |= former.is_some_and(|it| self.is_equipped(&it.watched.spec.module));
         Put::Bucket(name, equipped)
     }
@@ -313,12 +340,12 @@ impl Known {
     /// Whether the bucket is known here.
     fn elsewhere(&mut self, name: &BucketName, epoch: Option<Epoch>) -> bool {
         let bucket = self.buckets.get_mut(name);
-        bucket.map(|bucket| bucket.elsewhere = epoch).is_some()
+        bucket.map(|bucket| Arc::make_mut(bucket).elsewhere = epoch).is_some()
     }
 }
 
 impl KnownBucket {
-    fn new(watched: WatchedBucket, rules: Arc<CompiledRules>) -> Self {
+    fn new(watched: WatchedBucket, rules: Arc<Ready>) -> Self {
         let origin = Origin {
             revision: watched.revision,
             basis: watched.basis,

@@ -325,7 +325,7 @@ impl Questions {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let slot = entry.slot(part);
             slot.due = None;
-            let Ok(artifact) = holdings.path(known, &key.module, &module.spec) else { continue };
+            let Ok(artifact) = holdings.path(known, &key.module, module.uses_artifact) else { continue };
             if checks.is_empty() && plugin.is_none() {
                 slot.answer = Some(Answer::Yes);
                 continue;

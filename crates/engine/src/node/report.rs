@@ -208,10 +208,14 @@ impl Reports {
         if !self.new_verdicts.is_empty() && self.verdicts_at.is_none_or(|at| at <= now) {
             self.verdicts_at = Some(now.after(SPREAD));
             let new = std::mem::take(&mut self.new_verdicts);
-            let verdicts = new.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned());
-            for verdicts in pieces(verdicts, |verdict| verdict.weight()) {
-                out.push(Action::Say(ToLeader::Verdicts(verdicts)));
-            }
+            // None is new that is not there.
+            let pieces = if new.len() == self.verdicts.len() {
+                pieces(self.verdicts.values().cloned(), |verdict| verdict.weight())
+            } else {
+                let verdicts = new.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned());
+                pieces(verdicts, |verdict| verdict.weight())
+            };
+            out.extend(pieces.into_iter().map(|verdicts| Action::Say(ToLeader::Verdicts(verdicts))));
         }
         if self.flush_at.is_none_or(|at| at > now) {
             return;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Call, Moment, Phase, Span};
 
+use super::known::KnownBucket;
 use super::{Action, Done, NodeState, Place, SAY_AGAIN, Seen, Start};
 use crate::reconcile::{Desired, Ended, Life, Mode, Observed, Origin, Run, Step, Steps, diff};
 
@@ -19,12 +20,13 @@ impl NodeState {
     /// Looks at everything that concerns a bucket, and does what is to be done first.
     pub(super) fn settle(&mut self, bucket: &BucketName, now: Moment, out: &mut Vec<Action>) {
         let mut place = self.places.get_mut(bucket).map(std::mem::take).unwrap_or_default();
-        self.judge(bucket, &mut place);
-        let Some(desired) = self.desired(bucket, &mut place, now) else {
+        let known = self.known.buckets.get(bucket).cloned();
+        self.judge(bucket, known.as_deref(), &mut place);
+        let Some(desired) = self.desired(bucket, known.as_deref(), &mut place, now) else {
             self.report_instance(bucket, &place, None, now);
             return self.put_back(bucket, place);
         };
-        let steps = diff(&desired, place.seen.as_ref().map(|seen| &seen.observed));
+        let steps = diff(&desired, place.seen.as_deref().map(|seen| &seen.observed));
         self.report_instance(bucket, &place, Some((&desired, &steps)), now);
         if place.busy.is_none()
             && place.retry_at.is_none_or(|at| at <= now)
@@ -37,7 +39,7 @@ impl NodeState {
         }
         let idle = steps.0.is_empty() && place.busy.is_none();
         self.purge(bucket, &mut place, idle, now, out);
-        if place.is_of_use() || self.known.buckets.contains_key(bucket) {
+        if place.is_of_use() || known.is_some() {
             self.put_back(bucket, place);
         } else {
             self.places.remove(bucket);
@@ -52,8 +54,8 @@ impl NodeState {
         }
     }
 
-    fn judge(&mut self, bucket: &BucketName, place: &mut Place) {
-        let verdict = self.known.buckets.get(bucket).map(|known| self.verdict(known, place));
+    fn judge(&mut self, bucket: &BucketName, known: Option<&KnownBucket>, place: &mut Place) {
+        let verdict = known.map(|known| self.verdict(known, place));
         match verdict {
             Some(Some(verdict)) => {
                 if place.verdict.as_deref() != Some(&verdict) {
@@ -117,7 +119,10 @@ impl NodeState {
             until: mode.epoch().and_then(|epoch| self.leases.valid(bucket, epoch, now)),
             here: self.here.clone(),
             trial: known.watched.trial,
-            artifact: self.holdings.path(&self.known, &known.watched.spec.module, &module.spec).ok()?,
+            artifact: self
+                .holdings
+                .path(&self.known, &known.watched.spec.module, module.uses_artifact)
+                .ok()?,
         })
     }
 
@@ -128,7 +133,7 @@ impl NodeState {
         plan: Option<(&Desired, &Steps)>,
         now: Moment,
     ) {
-        let Some(seen) = &place.seen else {
+        let Some(seen) = place.seen.as_deref() else {
             self.reports.forget(bucket);
             return;
         };
@@ -168,7 +173,7 @@ impl NodeState {
         let mut say = None;
         match done {
             Done::Started(seen) | Done::Updated(seen) | Done::BecameMulti(seen) => {
-                place.seen = Some(*seen);
+                place.seen = Some(seen);
             }
             Done::Told => {
                 if let Some(seen) = place.seen.as_mut().filter(|seen| seen.observed.life == Life::Alive) {
@@ -230,7 +235,7 @@ impl NodeState {
         if gives_up {
             place.failures = 0;
         }
-        place.seen = Some(Seen {
+        place.seen = Some(Box::new(Seen {
             observed: Observed { mode, origin, life: Life::Dead(ended) },
             phase,
             pid: None,
@@ -240,7 +245,7 @@ impl NodeState {
             message: reason,
             deadline: None,
             purged: None,
-        });
+        }));
     }
 }
 

@@ -69,7 +69,7 @@ impl NodeState {
                 let place = self.places.entry(bucket.clone()).or_default();
                 let was_alive = place.is_alive();
                 let of_former = place.artifacts().next().is_some();
-                place.seen = seen.map(|seen| *seen);
+                place.seen = seen;
                 if was_alive && !place.is_alive() {
                     self.retire |= of_former;
                     self.ended(&bucket, now);
@@ -148,7 +148,7 @@ impl NodeState {
             }
         }
         let place = self.places.entry(bucket.clone()).or_default();
-        place.seen = seen;
+        place.seen = seen.map(Box::new);
         place.fence = fence;
         self.dirty.insert(bucket);
     }
@@ -179,8 +179,9 @@ impl NodeState {
         }
         if here != *self.here {
             self.here = Arc::new(here);
+            self.known.here_changed();
             self.questions.ask_all_again(now);
-            self.dirty.extend(self.known.buckets.keys().cloned());
+            self.dirty.append(&mut self.known.buckets.keys().cloned().collect());
         }
     }
 
@@ -191,7 +192,7 @@ impl NodeState {
         }
         let interval = self.known.settings.gate_interval;
         if self.questions.answered(key, part, answers, self.identity.node, interval, now) {
-            self.dirty.extend(self.known.users(key).cloned());
+            self.dirty.append(&mut self.known.users(key).cloned().collect());
         }
     }
 

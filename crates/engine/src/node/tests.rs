@@ -145,7 +145,7 @@ impl Scene {
         let mut seen = self.node.places[&name].seen.clone().expect("it has an instance");
         seen.observed.life = life;
         seen.phase = phase;
-        self.input(Input::Seen(name, Some(Box::new(seen))));
+        self.input(Input::Seen(name, Some(seen)));
     }
 
     fn perform(&mut self, action: Action) {
@@ -182,7 +182,7 @@ impl Scene {
                 note(self, format!("{bucket} becomes multi-node, not under {epoch}"));
                 let had = self.node.places[&bucket].seen.clone().expect("it has an instance");
                 let observed = Observed { mode: Mode::Multi(state), ..had.observed };
-                self.input(Input::Done(bucket, Done::BecameMulti(Box::new(Seen { observed, ..had }))));
+                self.input(Input::Done(bucket, Done::BecameMulti(Box::new(Seen { observed, ..*had }))));
             }
             Action::GiveUp(bucket, epoch) => {
                 note(self, format!("give up {bucket} {epoch}"));

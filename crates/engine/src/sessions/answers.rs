@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sheaf_model::{BucketName, Epoch, Moment, NodeId, NodeStatus, Revision, Verdict};
 
-use super::Sessions;
+use super::{Heard, Sessions};
 use crate::state::State;
 
 /// Verdicts of one node that wait for this leader to apply what they are about. A member that has applied it shows it to
@@ -41,43 +41,29 @@ impl Sessions {
         state: &State,
         now: Moment,
     ) -> bool {
+        let Self { nodes, early, answers, told, .. } = self;
+        // One that has none says it all again once it has.
+        let Some(session) = nodes.get_mut(&node) else { return true };
+        let mut waiting = early.remove(&node).unwrap_or_default();
         let mut are_kept = true;
         for mut verdict in verdicts {
-            // One that has none says it all again once it has.
-            let Some(session) = self.nodes.get_mut(&node) else { return true };
             if verdict.is_long() {
                 Arc::make_mut(&mut verdict).clip();
             }
             session.share(&mut verdict);
-            if let Some(early) = self.early.get_mut(&node) {
-                early.remove(&verdict.bucket); // the newest word counts
-            }
+            waiting.remove(&verdict.bucket); // the newest word counts
             if verdict.revision <= state.revision {
-                self.take_answer(node, verdict, state, now);
-                continue;
-            }
-            let early = self.early.entry(node).or_default();
-            if early.len() < EARLY {
-                early.insert(verdict.bucket.clone(), verdict);
+                take(answers, told, (node, verdict), state, now);
+            } else if waiting.len() < EARLY {
+                waiting.insert(verdict.bucket.clone(), verdict);
             } else {
                 are_kept = false;
             }
         }
-        are_kept
-    }
-
-    /// Takes an answer about what is applied here. Of a node that has not answered anew the old one still tells people
-    /// something.
-    fn take_answer(&mut self, node: NodeId, verdict: Arc<Verdict>, state: &State, now: Moment) {
-        let Some(bucket) = state.buckets.get(&verdict.bucket) else { return };
-        self.told.verdicts += 1;
-        let answers = self.answers.entry(verdict.bucket.clone()).or_default();
-        answers.told = self.told.verdicts;
-        let current = bucket.current.revision;
-        if verdict.revision == current && !answers.have_begun(current) {
-            answers.first = Some((current, now));
+        if !waiting.is_empty() {
+            early.insert(node, waiting);
         }
-        answers.verdicts.insert(node, verdict);
+        are_kept
     }
 
     /// A node reported that it gave up an epoch, durably, with nothing of it alive. It says so again until the binding is
@@ -95,7 +81,7 @@ impl Sessions {
             let due = early.extract_if(.., |_, verdict| verdict.revision <= state.revision);
             let due: Vec<Arc<Verdict>> = due.map(|(_, verdict)| verdict).collect();
             for verdict in due {
-                self.take_answer(node, verdict, state, now);
+                take(&mut self.answers, &mut self.told, (node, verdict), state, now);
             }
             if !early.is_empty() {
                 self.early.insert(node, early);
@@ -148,6 +134,26 @@ impl Sessions {
         let (about, first) = self.answers.get(bucket)?.first?;
         (about == revision).then_some(first)
     }
+}
+
+/// Takes a node's answer about what is applied here. Of a node that has not answered anew the old one still tells people
+/// something.
+fn take(
+    answers: &mut BTreeMap<BucketName, Answers>,
+    told: &mut Heard,
+    (node, verdict): (NodeId, Arc<Verdict>),
+    state: &State,
+    now: Moment,
+) {
+    let Some(bucket) = state.buckets.get(&verdict.bucket) else { return };
+    told.verdicts += 1;
+    let answers = answers.entry(verdict.bucket.clone()).or_default();
+    answers.told = told.verdicts;
+    let current = bucket.current.revision;
+    if verdict.revision == current && !answers.have_begun(current) {
+        answers.first = Some((current, now));
+    }
+    answers.verdicts.insert(node, verdict);
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn a_node_that_was_forgotten_ends_everything_whatever_it_knows() {
     scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
     scene.sync();
     let name = scene.world.name("/m");
-    let seen = scene.node.places[&name].seen.clone();
+    let seen = scene.node.places[&name].seen.as_deref().cloned();
     scene.input(Input::SessionLost);
     scene.lines.clear();
     scene.input(Input::Left);
