@@ -13,7 +13,7 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, Heartbeat, Hello};
 use sheaf_model::{
     BootId, BucketName, Bytes, Epoch, Incarnation, LeaseSettings, Load, Moment, Node, NodeId, NodeStatus,
-    Revision, Settings, Span, Term, Verdict,
+    Revision, Settings, Span, Stop, Term, Verdict,
 };
 
 use crate::state::State;
@@ -147,6 +147,9 @@ struct Seen {
     applied: Moment,
     /// When it was first seen leaving.
     leaving: Option<Moment>,
+    /// The longest that what runs may take to stop, as far as was seen before it was leaving: its bucket may be gone since, or be
+    /// another one's of that name.
+    grace: Option<Span>,
     /// From when on W counts, once it is named no more.
     fenced: Option<Moment>,
 }
@@ -371,12 +374,13 @@ impl Sessions {
 
     /// What may happen to the epoch bound under `bucket` now. Fences it when it is time; a fence is never undone.
     ///
-    /// `stop_grace` is how long the module may take to stop; `keep` says that a lost node keeps this bucket.
+    /// `stop_grace` is how long the bucket's module may take to stop; none: the bucket is gone. `keep` says that a lost node keeps
+    /// this bucket.
     pub fn release(
         &mut self,
         state: &State,
         bucket: &BucketName,
-        stop_grace: Span,
+        stop_grace: Option<Span>,
         keep: bool,
         now: Moment,
     ) -> Release {
@@ -391,10 +395,14 @@ impl Sessions {
         let heard = heard.max(self.elected);
         let drain_over = state.nodes.get(&binding.node).and_then(|node| self.drain_over(node));
         let Some(seen) = self.seen.get_mut(bucket) else { return Release::Hold(Some(now)) };
+        if binding.leaving.is_none() {
+            seen.grace = seen.grace.max(stop_grace);
+        }
         if seen.fenced.is_none() {
+            let grace = seen.grace.max(stop_grace).unwrap_or_else(|| longest_grace(state));
             let silent_until = heard.after(wait);
             let patience_until = seen.leaving.map(|since| {
-                let until = since.after(stop_grace).after(PATIENCE);
+                let until = since.after(grace).after(PATIENCE);
                 drain_over.map_or(until, |over| over.min(until))
             });
             let silent = now >= silent_until && (!keep || binding.leaving.is_some());
@@ -478,6 +486,12 @@ impl Sessions {
 fn longest_heartbeat(state: &State) -> Span {
     let former = state.cluster.former.map(|settings| settings.lease.heartbeat).unwrap_or_default();
     state.cluster.settings.lease.heartbeat.max(former)
+}
+
+/// How long what runs may take to stop whose module is not known.
+fn longest_grace(state: &State) -> Span {
+    let modules = state.modules.values().flat_map(BTreeMap::values);
+    modules.map(|module| module.spec.stop.grace).max().unwrap_or(Stop::default().grace)
 }
 
 /// W; after a change of the settings the larger of old and new.

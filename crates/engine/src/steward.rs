@@ -106,9 +106,10 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
 /// Which bindings are to leave, which may be freed.
 fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) {
     for binding in state.bindings.values() {
-        let bucket = state.buckets.get(&binding.bucket).filter(|b| !b.current.spec.multi_node);
+        let known = state.buckets.get(&binding.bucket);
+        let bucket = known.filter(|bucket| !bucket.current.spec.multi_node);
         let keep = bucket.is_some_and(|bucket| bucket.current.spec.on_node_lost == OnNodeLost::Wait);
-        let grace = bucket.map_or(Stop::default().grace, |bucket| stop_grace(state, bucket));
+        let grace = known.map(|bucket| stop_grace(state, bucket));
         match sessions.release(state, &binding.bucket, grace, keep, now) {
             Release::Free(why) => {
                 let (bucket, epoch) = (binding.bucket.clone(), binding.epoch);

@@ -12,7 +12,8 @@ impl Sessions {
     /// Takes note of bindings that are new, leaving or gone, and of buckets that are gone. Call before [`Self::release`].
     pub fn observe(&mut self, state: &State, now: Moment) {
         for (name, binding) in &state.bindings {
-            let fresh = || Seen { epoch: binding.epoch, applied: now, leaving: None, fenced: None };
+            let fresh =
+                || Seen { epoch: binding.epoch, applied: now, leaving: None, grace: None, fenced: None };
             let seen = self.seen.entry(name.clone()).or_insert_with(fresh);
             if seen.epoch != binding.epoch {
                 *seen = fresh();

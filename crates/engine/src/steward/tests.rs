@@ -299,6 +299,32 @@ fn a_leaving_epoch_that_does_not_stop_is_fenced_and_freed_after_w() {
 }
 
 #[test]
+fn what_is_deleted_has_the_grace_of_its_module() {
+    for (deposed, end) in [
+        (false, Command::Suspend as fn(_) -> _),
+        (false, Command::DeleteBucket),
+        (true, Command::DeleteBucket),
+    ] {
+        let mut leader = Leader::new(1);
+        leader.world.apply_module("sleep", "2", |module| module.stop.grace = Span::seconds(60));
+        let epoch = leader.world.bound("/a", 1);
+        leader.act();
+        leader.world.on("/a", end);
+        if deposed {
+            leader.sessions = Sessions::new(leader.world.term, leader.now);
+            leader.connect(1);
+        }
+        leader.act();
+        leader.pass(Span::seconds(64), &[1]);
+        assert!(leader.act().is_empty());
+        assert_eq!(leader.named(1), [epoch.0], "60 s and 5 s of patience");
+        leader.pass(Span::seconds(1), &[1]);
+        leader.act();
+        assert_eq!(leader.named(1), Vec::<u64>::new());
+    }
+}
+
+#[test]
 fn an_epoch_given_up_is_that_epoch_only() {
     let mut leader = Leader::new(1);
     let old = leader.world.bound("/a", 1);
