@@ -39,6 +39,7 @@ mod offline;
 mod options;
 mod peer;
 pub mod probe;
+mod proof;
 mod proposer;
 mod raft;
 mod reads;

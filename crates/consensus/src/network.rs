@@ -26,6 +26,7 @@ use self::heartbeats::Heartbeats;
 use self::spared::spared;
 use crate::codec::CodecError;
 use crate::peer::{self, Peer, PeerError, PeerStream, Peers, Traffic, kind};
+use crate::proof::{Proof, Stamp};
 use crate::raft::{self, LogId, Types, Vote};
 use crate::snapshot::{Copies, SnapshotFile};
 
@@ -39,6 +40,7 @@ pub(crate) struct Network {
     /// How long an append may take: disk and network of the peer together. Longer than an election, so that a slow
     /// disk does not make the leader send everything again.
     pub(crate) append_deadline: Duration,
+    pub(crate) proof: Proof,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -50,6 +52,7 @@ impl RaftNetworkFactory<Types> for Network {
             peers: self.peers.clone(),
             copies: self.copies.clone(),
             append_deadline: self.append_deadline,
+            proof: self.proof.clone(),
             heartbeats: None,
         }
     }
@@ -65,6 +68,7 @@ pub(crate) struct Client {
     peers: Arc<dyn Peers>,
     copies: Copies,
     append_deadline: Duration,
+    proof: Proof,
     /// The stream of heartbeats, which never wait behind entries. None: entries go over one if the transport has streams.
     heartbeats: Option<Heartbeats>,
 }
@@ -74,17 +78,7 @@ impl Client {
         self.peers.call(&self.peer, message, deadline).await.map_err(|error| rpc_error(&error))
     }
 
-    fn decoded<T>(&self, answer: Result<T, CodecError>) -> Result<T, RpcError> {
-        answer.map_err(|error| {
-            RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.peer)))
-        })
-    }
-}
-
-impl RaftNetworkV2<Types> for Client {
-    type SnapshotData = SnapshotFile;
-
-    async fn append_entries(
+    async fn append(
         &mut self,
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
@@ -103,6 +97,29 @@ impl RaftNetworkV2<Types> for Client {
         self.decoded(peer::decode_appended(&answer))
     }
 
+    fn decoded<T>(&self, answer: Result<T, CodecError>) -> Result<T, RpcError> {
+        answer.map_err(|error| {
+            RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.peer)))
+        })
+    }
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        let stamp = self.proof.stamp(request.vote.leader_id.term);
+        let response = self.append(request, option).await?;
+        if is_accepted(&response) {
+            self.proof.accepted(self.peer.node.0, stamp);
+        }
+        Ok(response)
+    }
+
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -115,8 +132,9 @@ impl RaftNetworkV2<Types> for Client {
             return stream_append_sequential(self, input, option);
         }
         let sent = Sent::default();
-        let mut messages = messages(input, sent.clone());
+        let mut messages = messages(input, sent.clone(), self.proof.clone());
         let (peer, peers, deadline) = (self.peer.clone(), self.peers.clone(), self.append_deadline);
+        let proof = self.proof.clone();
         Box::pin(async move {
             // openraft waits out its backoff where it makes the first message. Opened before that, a stream to a peer
             // that refuses connections would be tried again at once, thousands of times a second.
@@ -127,7 +145,7 @@ impl RaftNetworkV2<Types> for Client {
                     Ok(opened) => opened.map_err(|error| rpc_error(&error))?,
                     Err(_) => return Err(rpc_error(&PeerError::TimedOut { peer, after: deadline })),
                 };
-            Ok(pipelined(Pipeline { peer, answers, sent, deadline }))
+            Ok(pipelined(Pipeline { peer, answers, sent, deadline, proof }))
         })
     }
 
@@ -198,8 +216,17 @@ impl RaftNetworkV2<Types> for Client {
     }
 }
 
-/// What was sent and not answered yet, oldest first: the log ids before and at the end of each message.
-type Sent = Arc<Mutex<VecDeque<(Option<LogId>, Option<LogId>)>>>;
+/// What was sent and not answered yet, oldest first.
+type Sent = Arc<Mutex<VecDeque<Append>>>;
+
+/// A message, as far as its answer is understood by it.
+struct Append {
+    /// The log id before it …
+    before: Option<LogId>,
+    /// … and at its end.
+    last: Option<LogId>,
+    stamp: Stamp,
+}
 
 /// A stream of appends in flight.
 struct Pipeline {
@@ -208,16 +235,20 @@ struct Pipeline {
     sent: Sent,
     /// Within which an answer must come while any is owed.
     deadline: Duration,
+    proof: Proof,
 }
 
 fn messages(
     input: impl Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     sent: Sent,
+    proof: Proof,
 ) -> BoxStream<'static, Bytes> {
     spared(input)
         .map(move |request| {
             let last = request.entries.last().map(RaftEntry::log_id).or(request.prev_log_id);
-            sent.lock().unwrap_or_else(PoisonError::into_inner).push_back((request.prev_log_id, last));
+            let stamp = proof.stamp(request.vote.leader_id.term);
+            let append = Append { before: request.prev_log_id, last, stamp };
+            sent.lock().unwrap_or_else(PoisonError::into_inner).push_back(append);
             peer::encode_append(&request)
         })
         .boxed()
@@ -232,11 +263,15 @@ fn pipelined(pipeline: Pipeline) -> AppendStream<'static> {
             Err(error) => return Some((Err(rpc_error(&error)), None)),
         };
         let sent = pipeline.sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let (Some((before, last)), Ok(response)) = (sent, peer::decode_appended(&answer)) else {
+        let (Some(Append { before, last, stamp }), Ok(response)) = (sent, peer::decode_appended(&answer))
+        else {
             let error =
                 NetworkError::from_string(format!("{}: an answer that fits no message", pipeline.peer));
             return Some((Err(RPCError::Network(error)), None));
         };
+        if is_accepted(&response) {
+            pipeline.proof.accepted(pipeline.peer.node.0, stamp);
+        }
         let result = response.into_stream_result(before, last);
         let next = result.is_ok().then_some(pipeline);
         Some((Ok(result), next))
@@ -257,6 +292,11 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// Whether the peer had not turned to another leader when it answered.
+fn is_accepted(response: &AppendEntriesResponse<Types>) -> bool {
+    !matches!(response, AppendEntriesResponse::HigherVote(_))
 }
 
 /// Every failure to reach a peer is retried after the backoff, never at once: a connection refused in microseconds

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::beat::Rounds;
 use crate::error::ReadError;
+use crate::proof::Proof;
 use crate::raft::{self, Raft, Types};
 
 /// A round that is asked for sooner after the one before waits for more callers. A lone one begins at once; a thousand
@@ -52,17 +53,19 @@ pub(crate) struct Reads {
     asks: mpsc::Receiver<oneshot::Sender<Answer>>,
     applied: watch::Receiver<Option<u64>>,
     rounds: Rounds,
-    /// How long applying what a round found may take. A leader that lost its term may never apply it.
+    proof: Proof,
+    /// How long its proof, and applying what a round found, may take. A leader that lost its term may never have either.
     patience: Duration,
 }
 
 pub(crate) fn new(
     applied: watch::Receiver<Option<u64>>,
     rounds: Rounds,
+    proof: Proof,
     patience: Duration,
 ) -> (Reads, ReadsHandle) {
     let (sender, asks) = mpsc::channel(QUEUE);
-    (Reads { asks, applied, rounds, patience }, ReadsHandle { asks: sender, full: Arc::default() })
+    (Reads { asks, applied, rounds, proof, patience }, ReadsHandle { asks: sender, full: Arc::default() })
 }
 
 impl Reads {
@@ -88,16 +91,27 @@ impl Reads {
         }
     }
 
-    /// ReadIndex: a majority answers a heartbeat sent from now on, and an entry of this very term, and everything
+    /// ReadIndex: a majority answers something sent from now on, and an entry of this very term, and everything
     /// committed until now, is applied.
     async fn round(&mut self, raft: &Raft) -> Answer {
         self.rounds.begin();
+        let number = self.proof.begin();
         let (read, _) =
             raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| read_error(&error))?;
+        let term = raft::term_of(read.log_id());
+        let (own, voters) = {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.id, metrics.membership_config.get_joint_config().clone())
+        };
+        let given = self.proof.given(number, term.0, own, &voters);
+        if tokio::time::timeout(self.patience, given).await.is_err() {
+            return Err(ReadError::NoQuorum);
+        }
         let index = read.index();
         let applied = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
         match tokio::time::timeout(self.patience, applied).await {
-            Ok(Ok(_)) => Ok(raft::term_of(read.log_id())),
+            Ok(Ok(_)) => Ok(term),
             Ok(Err(_)) => Err(ReadError::Stopped),
             Err(_) => Err(ReadError::Behind { after: self.patience }),
         }
@@ -136,7 +150,7 @@ mod tests {
     #[test]
     fn who_finds_no_place_before_a_round_waits_for_one_and_is_counted() {
         let every = Duration::from_millis(100);
-        let (_reads, handle) = new(watch::channel(None).1, Rounds::new(every), every);
+        let (_reads, handle) = new(watch::channel(None).1, Rounds::new(every), Proof::default(), every);
         for _ in 0..QUEUE {
             assert!(handle.confirm().now_or_never().is_none(), "nobody makes a round");
         }

@@ -163,7 +163,9 @@ impl Opening {
         let shared = Arc::new(Shared::new(state, position.clone(), options.ring_rows));
         let machine = Machine::new(shared.clone(), jobs, position);
         let patience = 2 * options.election_max;
-        let network = Network { peers: peers.clone(), copies: copies.clone(), append_deadline: patience };
+        let (proof, append_deadline) = (Proof::default(), patience);
+        let network =
+            Network { peers: peers.clone(), copies: copies.clone(), append_deadline, proof: proof.clone() };
         let raft = Raft::new(node.0, config, network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
 
@@ -172,7 +174,7 @@ impl Opening {
         let (space_sender, space) = watch::channel(space::look(&options.dir, options.reserve_bytes));
         let (proposer, proposer_handle) = proposer::new(leadership.clone(), space.clone());
         let rounds = Rounds::new(options.heartbeat);
-        let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
+        let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), proof, patience);
         let election = Patience::new(&options, leadership.clone());
         let timers = Timers::default();
         let mut tasks = JoinSet::new();

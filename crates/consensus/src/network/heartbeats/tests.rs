@@ -168,7 +168,8 @@ impl Scene {
         let dir = TempDir::new().unwrap();
         let store = Store::open(&dir.path().join(DATABASE)).unwrap();
         let copies = Copies::new(store.reader(), dir.path(), 0).unwrap();
-        let mut network = Network { peers: peers.clone(), copies, append_deadline: 10 * DEADLINE };
+        let mut network =
+            Network { peers: peers.clone(), copies, append_deadline: 10 * DEADLINE, proof: Proof::default() };
         let client = network.new_heartbeat_client(2, &BasicNode::new("node-2")).await;
         Self { peers, client, sent: 0, _dir: dir }
     }
