@@ -47,7 +47,7 @@ impl NodeState {
             && self.synced
             && self.is_passed_over()
             && self.known.bindings.is_empty()
-            && !self.places.values().filter_map(|place| place.seen.as_ref()).any(stays)
+            && !self.places.values().filter_map(|place| place.seen.as_deref()).any(stays)
     }
 
     /// Whether no binding can be on its way to this node: the log has it as not ready, since a leader knows that it
