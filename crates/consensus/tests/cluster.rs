@@ -7,11 +7,12 @@ mod harness;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::join_all;
 use harness::{Cluster, patient, proposal, quick};
-use sheaf_consensus::{MembershipError, Options, ProposeError, ReadError};
+use sheaf_consensus::{MembershipError, Options, ProposeError, ReadError, Replica, VERSION};
 use sheaf_model::{NodeId, Revision, Term};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,6 +121,80 @@ async fn a_round_confirms_nothing_to_who_asked_after_it_began() {
     let second = tokio::time::timeout(Duration::from_secs(15), second).await.expect("a round of its own");
     assert!(second.is_err(), "another leads, and has acknowledged more: {second:?}");
     cluster.mesh.heal();
+    cluster.stop().await;
+}
+
+/// Returns when this leader knows that all members have all its entries.
+async fn all_have_all(leader: &Replica) {
+    let known = async {
+        while leader.metrics().members.iter().any(|member| member.match_lag != Some(0)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), known).await.expect("all have all entries within 15 s");
+}
+
+/// The heir is told that the leader hands over to it, and stands for election. The leader has said nothing of that kind, and
+/// goes on as one.
+async fn depose(leader: &Replica, heir: &Replica) {
+    /// The message's second byte.
+    const TRANSFER: u8 = 4;
+    let vote = (leader.metrics().term.0, leader.node().0, true);
+    let message = (vote, heir.node().0, None::<()>);
+    let message = postcard::to_extend(&message, vec![VERSION, TRANSFER]).unwrap();
+    let there = heir.clone();
+    let handled = heir.runtime().spawn(async move { there.handle_peer(message.into()).await });
+    handled.await.unwrap().unwrap();
+    heir.leadership().wait_for(|now| now.leading).await.unwrap();
+}
+
+/// What follows an entry on its stream says that it is committed, and ends with the same entry. It may be sent when another
+/// leads already, while answers to the entry are still on their way from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_entries_is_none_to_what_was_sent_since() {
+    let mut cluster = Cluster::of_three(true, patient).await;
+    let old = cluster.leader().await;
+    let heir = cluster.members[cluster.follower(old.node())].replica().clone();
+    let (from, peers) = (old.node(), [heir.node(), NodeId(6 - old.node().0 - heir.node().0)]);
+    let mesh = cluster.mesh.clone();
+    let newest = old.propose(&proposal(1)).await.unwrap().revision;
+    cluster.agree(newest).await;
+    all_have_all(&old).await;
+    for peer in peers {
+        mesh.line(from, peer, |line| line.heard == line.asked).await;
+    }
+
+    mesh.hold(from);
+    mesh.hold_entries(from);
+    let entry = {
+        let old = old.clone();
+        tokio::spawn(async move { old.propose(&proposal(2)).await })
+    };
+    for peer in peers {
+        mesh.line(from, peer, |line| line.answered == line.heard + 1).await;
+    }
+    mesh.deafen(from);
+    depose(&old, &heir).await;
+    heir.confirm_leadership().await.unwrap();
+    heir.propose(&proposal(3)).await.unwrap();
+
+    let mut read = pin!(old.confirm_leadership());
+    assert!(futures::poll!(read.as_mut()).is_pending());
+    mesh.holds(2).await;
+    mesh.let_through(from, peers[0]);
+    entry.await.unwrap().expect("a majority has it");
+    mesh.line(from, peers[1], |line| line.asked == line.heard + 2).await;
+    mesh.let_through(from, peers[1]);
+    all_have_all(&old).await;
+
+    // All other answers say that another leads.
+    mesh.release();
+    let mut leadership = old.leadership();
+    let deposed = tokio::time::timeout(Duration::from_secs(15), leadership.wait_for(|now| !now.leading));
+    assert!(deposed.await.is_ok(), "it learns that another leads");
+    let read = futures::poll!(read);
+    assert!(!matches!(read, Poll::Ready(Ok(_))), "another leads, and has acknowledged more: {read:?}");
+    mesh.heal();
     cluster.stop().await;
 }
 

@@ -37,6 +37,8 @@ pub struct Mesh {
     deaf: Mutex<BTreeSet<NodeId>>,
     /// Who gets no answers for now.
     held: watch::Sender<Option<NodeId>>,
+    /// Streams of entries, by who sends them and to whom.
+    lines: watch::Sender<BTreeMap<(NodeId, NodeId), Line>>,
     /// Answers that were held.
     pub waiting: AtomicU64,
     /// Messages that did not get through because somebody was cut off.
@@ -49,6 +51,25 @@ pub struct Mesh {
     pub beating: AtomicU64,
     /// Heartbeats that were answered over such.
     pub beats: AtomicU64,
+}
+
+/// What went over the streams of entries from one member to another, one stream after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Line {
+    /// Messages that got there.
+    pub asked: u64,
+    /// Those that are answered there.
+    pub answered: u64,
+    /// Answers that got back.
+    pub heard: u64,
+    /// How many get back; none: all.
+    limit: Option<u64>,
+}
+
+impl Line {
+    fn is_open(&self) -> bool {
+        self.limit.is_none_or(|limit| self.heard < limit)
+    }
 }
 
 /// The second byte of a message that is an append.
@@ -76,6 +97,42 @@ impl Mesh {
 
     pub fn release(&self) {
         self.held.send_replace(None);
+        self.lines.send_modify(|lines| lines.values_mut().for_each(|line| line.limit = None));
+    }
+
+    /// Entries of this one are answered too, but these answers are on their way until [`Self::release`], except for those
+    /// that are [`Self::let_through`].
+    pub fn hold_entries(&self, node: NodeId) {
+        self.lines.send_modify(|lines| {
+            for (_, line) in lines.iter_mut().filter(|((from, _), _)| *from == node) {
+                line.limit = Some(line.heard);
+            }
+        });
+    }
+
+    /// One more answer to what `from` sent over a stream of entries gets back from `to`.
+    pub fn let_through(&self, from: NodeId, to: NodeId) {
+        self.on_line(from, to, |line| line.limit = line.limit.map(|limit| limit + 1));
+    }
+
+    /// Returns when it is so on the streams of entries from one to the other.
+    pub async fn line(&self, from: NodeId, to: NodeId, is_so: impl Fn(&Line) -> bool) {
+        let mut lines = self.lines.subscribe();
+        let found = lines.wait_for(|lines| lines.get(&(from, to)).is_some_and(&is_so));
+        let is_found = matches!(tokio::time::timeout(Duration::from_secs(15), found).await, Ok(Ok(_)));
+        assert!(is_found, "it is so from {from} to {to} within 15 s: {:?}", *self.lines.borrow());
+    }
+
+    fn on_line(&self, from: NodeId, to: NodeId, change: impl FnOnce(&mut Line)) {
+        self.lines.send_modify(|lines| change(lines.entry((from, to)).or_default()));
+    }
+
+    /// An answer to what `from` sent over a stream of entries goes back to it.
+    async fn back(&self, from: NodeId, to: NodeId) {
+        self.on_line(from, to, |line| line.answered += 1);
+        let mut lines = self.lines.subscribe();
+        drop(lines.wait_for(|lines| lines.get(&(from, to)).is_none_or(Line::is_open)).await);
+        self.on_line(from, to, |line| line.heard += 1);
     }
 
     /// Returns when so many answers are on their way.
@@ -170,15 +227,22 @@ impl Peers for MeshPeers {
             let replica = self.mesh.reach(self.from, peer)?;
             let (mesh, from, to) = (self.mesh.clone(), self.from, peer.clone());
             let open = move |_: &Bytes| futures::future::ready(mesh.open(from, to.node));
-            let answers = replica.handle_append_stream(messages.take_while(open));
+            let messages = messages.take_while(open);
             let (mesh, to) = (self.mesh.clone(), peer.clone());
             if traffic == Traffic::Entries {
-                let arrived = answers.map(move |answer| {
-                    mesh.reach(from, &to)?;
-                    answer.map_err(|error| refused(&to, error))
+                let (asked, there) = (mesh.clone(), to.node);
+                let messages = messages.inspect(move |_| asked.on_line(from, there, |line| line.asked += 1));
+                let arrived = replica.handle_append_stream(messages).then(move |answer| {
+                    let (mesh, to) = (mesh.clone(), to.clone());
+                    async move {
+                        mesh.back(from, to.node).await;
+                        mesh.reach(from, &to)?;
+                        answer.map_err(|error| refused(&to, error))
+                    }
                 });
                 return Ok(arrived.boxed());
             }
+            let answers = replica.handle_append_stream(messages);
             mesh.beating.fetch_add(1, Ordering::Relaxed);
             let arrived = answers.then(move |answer| {
                 let (mesh, to) = (mesh.clone(), to.clone());
