@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use sheaf_model::{NodeId, Revision, Term};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -104,9 +105,10 @@ impl Reads {
             let metrics = metrics.borrow_watched();
             (metrics.id, metrics.membership_config.get_joint_config().clone())
         };
-        let given = self.proof.given(number, term.0, own, &voters);
-        if tokio::time::timeout(self.patience, given).await.is_err() {
-            return Err(ReadError::NoQuorum);
+        tokio::select! {
+            () = self.proof.given(number, term.0, own, &voters) => {}
+            () = deposed(raft, term) => return Err(ReadError::NotLeader { leader: None }),
+            () = tokio::time::sleep(self.patience) => return Err(ReadError::NoQuorum),
         }
         let index = read.index();
         let applied = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
@@ -114,6 +116,16 @@ impl Reads {
             Ok(Ok(_)) => Ok(term),
             Ok(Err(_)) => Err(ReadError::Stopped),
             Err(_) => Err(ReadError::Behind { after: self.patience }),
+        }
+    }
+}
+
+/// Waits until this member knows of a later term.
+async fn deposed(raft: &Raft, term: Term) {
+    let mut metrics = raft.server_metrics();
+    while metrics.borrow_watched().vote.leader_id.term <= term.0 {
+        if metrics.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::machine::{Machine, Shared};
 use crate::network::Network;
 use crate::options::Options;
 use crate::peer::Peers;
+use crate::proof::Proof;
 use crate::proposer;
 use crate::raft::Raft;
 use crate::reads;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::DATABASE;
 use crate::network::{Client, Network, RpcError};
+use crate::proof::Proof;
 use crate::raft::{Vote, log_id};
 use crate::snapshot::Copies;
 
