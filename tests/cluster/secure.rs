@@ -388,7 +388,7 @@ fn planned(cluster: &Cluster) {
 }
 
 /// How large a core of a process may be, softly and hardly.
-fn core_limits(pid: u32) -> [String; 2] {
+pub(crate) fn core_limits(pid: u32) -> [String; 2] {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     let mut words = line.expect("the kernel says it").split_whitespace().map(str::to_owned);
