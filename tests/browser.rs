@@ -2,7 +2,7 @@
 //!
 //! | test | agents | what it proves |
 //! | --- | --- | --- |
-//! | `dashboard` | 3 | every page shows what it should, live; acts say first what comes of them; keys, phones, light and dark; nothing that others wrote runs; a page left open does not grow; and what is seen while nodes are away |
+//! | `dashboard` | 3 | every page shows what it should, live; acts say first what comes of them; keys, phones, light and dark; nothing that others wrote runs; a page left open does not grow, nor one that is left; and what is seen while nodes are away |
 //! | `people` | 1, secured | who must log in, what each role is offered and what the node refuses all the same, and logins that end |
 //!
 //! Pages are read as people read them, by their words. After each case the console must have nothing to say that the case

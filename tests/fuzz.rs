@@ -31,7 +31,7 @@ macro_rules! targets {
 
 targets! {
     documents items rules templates amounts selectors names tokens urls settings fingerprints
-    filters messages bytes commands snapshots archives queries
+    filters messages answers modules bytes commands snapshots archives queries
 }
 
 #[test]

@@ -22,6 +22,10 @@ use crate::{forming, hostile};
 const CERTIFICATE: &str = "30s";
 /// Longer than it takes until one is renewed.
 const RENEWED_WITHIN: Duration = Duration::from_secs(40);
+/// What a program is given, and a module that gives it.
+const CONFIDED: &str = "rumpled-quartermaster";
+const CONFIDING: &str = "kind: Module\nname: confiding\nversion: '1'\nruntime: exec\nexec: {command: /bin/sh, \
+    args: ['-c', 'exec sleep 100000'], env: {TOKEN: '${secret.debug.token}'}}\n---\n";
 
 /// One cluster that formed by a join secret; then nodes and people that come in, and some that must not.
 #[test]
@@ -32,8 +36,10 @@ fn secured() {
     setrlimit(Resource::Core, Rlimit { current: hard, maximum: hard }).expect("below the hard limit");
     let secret = machine.path("join.secret");
     cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
-    let mut cluster =
-        Cluster::plan(&machine, "", 3, |_, plan| plan.more = security("join_secret_file", &secret));
+    let keys = sheaf_tests::secured::secret(&machine, "secrets.key").display().to_string();
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| {
+        plan.more = format!("[secrets]\nkey_file = {keys:?}\n{}", security("join_secret_file", &secret));
+    });
     cluster.start_all();
     let first = of_secret(&machine, &cluster, &secret);
     shows(&machine, Some(&first));
@@ -61,7 +67,9 @@ fn secured() {
     cases.run("certificates are renewed, and nothing of it is felt", || renewing.end(&cluster));
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
     cases.run("whoever leads next can issue certificates, too", || handed_over(&machine, &mut cluster));
-    cases.run("no log holds a secret", || logs_say_nothing(&cluster, &first));
+    cases.run("no log holds a secret", || {
+        logs_say_nothing(&machine, &mut cluster, &first, &secret);
+    });
     cases.run("a revoked join secret brings nobody in, without any restart", || {
         revoked(&machine, &cluster, &secret);
     });
@@ -380,7 +388,7 @@ fn planned(cluster: &Cluster) {
 }
 
 /// How large a core of a process may be, softly and hardly.
-fn core_limits(pid: u32) -> [String; 2] {
+pub(crate) fn core_limits(pid: u32) -> [String; 2] {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     let mut words = line.expect("the kernel says it").split_whitespace().map(str::to_owned);
@@ -396,20 +404,45 @@ fn handed_over(machine: &Machine, cluster: &mut Cluster) {
     let join = token(cluster, &["--name", "after", "--role", "agent"]);
     cluster.named(&leader).kill();
     let change = with_token(machine, "after.token", &join);
-    cluster.add(change).start();
+    cluster
+        .add(|plan| {
+            change(plan);
+            logs_all(plan);
+        })
+        .start();
     wait_for("a node joins while the former leader is away", SOON, || {
         let row = cluster.try_json(&["node", "status", "n5", "-o", "json"])?;
         if row["status"] == "ready" { Ok(()) } else { Err(format!("{row:#}")) }
     });
-    cluster.named(&leader).start();
+    let former = cluster.named(&leader);
+    former.change(logs_all);
+    former.start();
     cluster.wait_ready();
 }
 
-fn logs_say_nothing(cluster: &Cluster, first: &str) {
-    let secret = first.split('.').nth(1).expect("a secret");
+/// From its next start on the node's agent logs all that it can.
+fn logs_all(plan: &mut NodePlan) {
+    plan.environment.push(("SHEAF_LOG".to_owned(), "debug".to_owned()));
+}
+
+/// Of those that log all they can, one has joined by a token, one joins by the join secret, and one is a member.
+fn logs_say_nothing(machine: &Machine, cluster: &mut Cluster, first: &str, secret: &Path) {
+    cluster
+        .add(|plan| {
+            plan.more = security("join_secret_file", secret);
+            logs_all(plan);
+        })
+        .start();
+    let hidden = confided(machine, cluster, first, secret);
+    cluster.wait_ready();
     for agent in cluster.agents() {
-        let log = agent.log();
-        assert!(!log.contains(secret) && !log.contains("PRIVATE KEY"), "the log of {}", agent.name());
+        let all = !agent.plan().environment.is_empty();
+        assert!(!all || agent.log().contains(" DEBUG "), "{} logs no more than others", agent.name());
+        for (place, text) in written(agent) {
+            assert!(!text.contains("PRIVATE KEY"), "{place}");
+            let found = hidden.iter().find(|(_, forms)| forms.iter().any(|form| text.contains(form)));
+            assert!(found.is_none(), "{} stands in {place}", found.map_or("", |(what, _)| *what));
+        }
         for file in ["authority.key", "node.pem", "authorities.pem"] {
             let path = agent.dir().join("trust").join(file);
             if let Ok(found) = fs::metadata(&path) {
@@ -417,8 +450,83 @@ fn logs_say_nothing(cluster: &Cluster, first: &str) {
             }
         }
     }
-    let events = cluster.cli(&["events", "-o", "json", "--all"]);
-    assert!(!events.stdout.contains(secret), "an event");
+    let events = cluster.cli(&["events", "-o", "json", "--all"]).ok();
+    for (what, forms) in &hidden {
+        assert!(!forms.iter().any(|form| events.stdout.contains(form)), "{what} stands in an event");
+    }
+    cluster.delete(&["/confided"]);
+}
+
+/// Shows a member that logs all it can what nobody else is to see: by commands, on its page, and for a program that it runs. All
+/// of that and what nodes have joined by, as it would be logged.
+fn confided(
+    machine: &Machine,
+    cluster: &Cluster,
+    first: &str,
+    secret: &Path,
+) -> Vec<(&'static str, Vec<String>)> {
+    let asked = cluster.agents().iter().take(3).find(|agent| !agent.plan().environment.is_empty());
+    let asked = asked.unwrap_or_else(|| cluster.agent(1));
+    shows(machine, None);
+    asked.cli(&["login", "--join-secret", &secret.display().to_string()]).ok();
+    fs::remove_file(machine.path(".config/sheaf/config.toml")).expect("login has written it");
+    shows(machine, Some(first));
+    let user = token(cluster, &["--name", "uma", "--role", "admin"]);
+    let (_, with) = dashboard::enter(asked);
+    let login = |token: &str| {
+        dashboard::ask(asked, "POST", "/api/v1/login", &with, &format!("{{\"token\":{token:?}}}")).0
+    };
+    assert!(login("hunter2").starts_with("HTTP/1.1 400"));
+    let head = login(&user);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let cookie = dashboard::cookie(&head);
+    shows(machine, Some(&user));
+    asked.cli_with(&["secret", "set", "debug.token"], CONFIDED.as_bytes()).ok();
+    let rules = format!("node_list_rules: [{}]", asked.name());
+    cluster
+        .apply_and_wait(&format!("{CONFIDING}kind: Bucket\nname: /confided\nmodule: confiding\n{rules}\n"));
+    shows(machine, Some(first));
+    let part = |token: &str| token.trim().split('.').nth(1).expect("a secret").to_owned();
+    let mut hidden = vec![
+        ("the join secret", fs::read_to_string(secret).expect("it is the test's own").trim().to_owned()),
+        ("the token that it is", part(first)),
+        ("a person's token", part(&user)),
+        ("what is no token", "hunter2".to_owned()),
+        ("a page's session", cookie.split('=').nth(1).expect("a value").trim().to_owned()),
+        ("a module's secret", CONFIDED.to_owned()),
+    ];
+    let join = fs::read_to_string(machine.path("after.token")).ok();
+    hidden.extend(join.map(|join| ("a join token", part(&join))));
+    hidden.into_iter().map(|(what, text)| (what, forms(&text))).collect()
+}
+
+/// A text, and its bytes as they are printed: its own, and those that it has the digits of.
+fn forms(text: &str) -> Vec<String> {
+    let printed = |bytes: &[u8]| bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let digits =
+        text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+    let digits = digits.collect::<Option<Vec<u8>>>();
+    let mut forms = vec![text.to_owned(), printed(text.as_bytes())];
+    forms.extend(digits.map(|bytes| printed(&bytes)));
+    forms
+}
+
+/// What an agent has logged, and all that lies where its keepers write, each with its place.
+fn written(agent: &Agent) -> Vec<(String, String)> {
+    let mut all = vec![(format!("the log of {}", agent.name()), agent.log())];
+    let mut folders = vec![agent.dir().join("instances")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type());
+            if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
+                folders.push(path);
+            } else if kind.is_ok_and(|kind| kind.is_file()) {
+                let bytes = fs::read(&path).unwrap_or_default();
+                all.push((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+    }
+    all
 }
 
 /// All nodes still have the secret. Commands have shown the token that it is, so this comes last.

@@ -16,6 +16,7 @@ use sheaf_tests::{Cases, Cluster, Machine, cli, wait_for};
 
 use crate::https::{Issued, issued};
 use crate::scene::event_kinds;
+use crate::secure::core_limits;
 
 /// What must stand nowhere: the key that webhooks are signed with …
 const KEY: &str = "squeamish-ossifrage";
@@ -30,8 +31,10 @@ pub(crate) fn cluster() -> Cluster {
     let key = machine.path("secrets.key");
     cli::run(&machine, &["secret", "keygen", &key.display().to_string()], b"").ok();
     let program = machine.path("notify").display().to_string();
-    let script =
-        format!("#!/bin/sh\ncat >> {program}.told\necho \"$SHEAF_SINK $SHEAF_TEST\" >> {program}.asked\n");
+    let script = format!(
+        "#!/bin/sh\ncat >> {program}.told\ngrep '^Max core' /proc/self/limits >> {program}.cores\n\
+         echo \"$SHEAF_SINK $SHEAF_TEST\" >> {program}.asked\n"
+    );
     let path = machine.write("notify", &script);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     let cluster = Cluster::plan(&machine, "", 3, |_, plan| {
@@ -320,6 +323,11 @@ fn program(cluster: &Cluster) {
     cluster.cli(&["sink", "test", "told"]).ok();
     let asked = fs::read_to_string(format!("{program}.asked")).unwrap_or_default();
     assert!(asked.contains("told 0\n") && asked.ends_with("told 1\n"), "{asked}");
+    // Agents leave none, and what they run may, as without them.
+    let cores = fs::read_to_string(format!("{program}.cores")).expect("it writes down what it may leave");
+    let [soft, _] = core_limits(std::process::id());
+    let has = |line: &str| line.split_whitespace().nth(4) == Some(soft.as_str());
+    assert!(!cores.is_empty() && cores.lines().all(has), "{soft} bytes: {cores}");
     for name in ["told", "refused"] {
         delete(cluster, name);
     }

@@ -261,8 +261,9 @@ impl Agent {
     /// The end of it.
     pub fn log_tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+        let mut lines: Vec<&str> = log.lines().rev().take(TAIL).collect();
+        lines.reverse();
+        lines.join("\n")
     }
 }
 

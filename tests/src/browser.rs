@@ -344,6 +344,8 @@ fn capabilities(profile: &std::path::Path) -> Value {
         "--disable-gpu",
         "--disable-background-networking",
         "--disable-component-update",
+        // Pages are left sooner than by people.
+        "--disable-ipc-flooding-protection",
         "--disable-extensions",
         "--no-first-run",
         "--no-default-browser-check",

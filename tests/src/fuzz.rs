@@ -15,6 +15,7 @@
 mod corpus;
 mod log;
 mod messages;
+mod modules;
 mod mutate;
 mod query;
 mod run;
@@ -23,7 +24,7 @@ mod texts;
 pub use run::{CPU, Failure, GROWN, Runner, Target, Tried};
 
 /// Every target.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     texts::DOCUMENTS,
     texts::ITEMS,
     texts::RULES,
@@ -37,6 +38,8 @@ pub const TARGETS: [Target; 18] = [
     texts::FINGERPRINTS,
     messages::FILTERS,
     messages::MESSAGES,
+    messages::ANSWERS,
+    modules::MODULES,
     log::BYTES,
     log::COMMANDS,
     log::SNAPSHOTS,

@@ -96,6 +96,15 @@ pub(crate) fn with_cores<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
+/// Starts a program of this node that is neither a keeper's nor a runner's: it has the limit of cores which this process was given,
+/// and this process's mask.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start(command: &mut tokio::process::Command) -> std::io::Result<tokio::process::Child> {
+    with_cores(|| command.spawn())
+}
+
 /// The soft limit alone, as far as the hard one lets it.
 fn limit_core(most: Option<u64>) {
     let maximum = getrlimit(Resource::Core).maximum;

@@ -42,7 +42,7 @@ mod work;
 pub use agent::{Agent, Options};
 pub use error::AgentError;
 pub use facts::{NodeConfig, Strain};
-pub use given::{NOTIFY_SOCKET, dump_nothing, handed_on, keep_to_itself};
+pub use given::{NOTIFY_SOCKET, dump_nothing, handed_on, keep_to_itself, start};
 pub use handle::{Handle, Running, State, Stopped};
 pub use link::Members;
 pub use process::{ask_to_stop, end_with_parent, run_again, runs_as_root, vacate};

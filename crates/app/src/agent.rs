@@ -133,7 +133,7 @@ async fn start(
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone()).opening(key.clone()).telling(notifier.clone());
-    let control = control.letting_sinks_run(config.exec_allow.clone());
+    let control = control.letting_sinks_run(config.exec_allow.clone(), sheaf_agent::start);
     let (control, own) = sealed(control, &node, key, &transport)?;
     let loops = loops.of(&control);
     let token = stop.clone();

@@ -71,4 +71,5 @@ pub use place::{Identity, Member, Members, Opener, Place, Registration};
 pub use schema::config_defects;
 pub use secret::Sealing;
 pub use service::{Control, Service};
+pub use sink::StartProgram;
 pub use trust::{Trust, TrustFailure};

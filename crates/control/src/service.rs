@@ -22,7 +22,7 @@ use crate::query;
 use crate::recorder::{self, Record};
 use crate::schema;
 use crate::secret::Sealing;
-use crate::sink::Board;
+use crate::sink::{Board, Programs};
 use crate::traces::Traces;
 
 /// Buckets looked at under one hold of the sessions' lock, which heartbeats wait for: about two milliseconds.
@@ -51,7 +51,7 @@ pub struct Control {
     /// How deliveries go, while this node leads.
     pub(crate) sinks: Arc<Board>,
     /// Programs that sinks may run here.
-    pub(crate) sink_programs: Arc<[String]>,
+    pub(crate) sink_programs: Programs,
     /// What changed buckets lately, while this node leads.
     pub(crate) traces: Arc<Traces>,
 }
@@ -81,7 +81,7 @@ impl Control {
             attempts: Arc::default(),
             secured: false,
             sinks: Arc::default(),
-            sink_programs: Arc::default(),
+            sink_programs: Programs::default(),
             traces: Arc::default(),
         };
         (control.clone(), Service { control, records })

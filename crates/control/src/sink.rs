@@ -38,6 +38,8 @@ use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, SinkApi, Teste
 use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 pub(crate) use board::Board;
+pub(crate) use exec::Programs;
+pub use exec::StartProgram;
 
 use crate::Control;
 use crate::filter::{label, page, selects};
@@ -120,10 +122,10 @@ impl SinkApi for Control {
 }
 
 impl Control {
-    /// The same, which lets sinks run these programs on this node, by their absolute paths.
+    /// The same, which lets sinks run these programs on this node, by their absolute paths, and has them started so.
     #[must_use]
-    pub fn letting_sinks_run(self, programs: Vec<String>) -> Self {
-        Self { sink_programs: programs.into(), ..self }
+    pub fn letting_sinks_run(self, programs: Vec<String>, start: StartProgram) -> Self {
+        Self { sink_programs: Programs { allowed: programs.into(), start }, ..self }
     }
 
     /// Events that each sink wants and has not got, while this node leads.

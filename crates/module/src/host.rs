@@ -16,15 +16,16 @@ use tower::service_fn;
 use crate::failure::causes;
 use crate::proto::module_service_client::ModuleServiceClient;
 use crate::proto::{
-    CanRunOnThisNodeRequest, HelloRequest, OnDecommissionRequest, OnDeleteRequest, OnInitRequest,
-    OnNewSourceRequest, OnPeriodicPollRequest, OnPurgeRequest, OnResumeRequest, OnStopRequest,
-    OnSuspendRequest, OnTestSourceRequest, OnUpdatedSourceRequest,
+    CanRunOnThisNodeRequest, CanRunOnThisNodeResponse, HelloRequest, HelloResponse, OnDecommissionRequest,
+    OnDeleteRequest, OnInitRequest, OnNewSourceRequest, OnPeriodicPollRequest, OnPurgeRequest,
+    OnResumeRequest, OnStopRequest, OnSuspendRequest, OnTestSourceRequest, OnUpdatedSourceRequest,
 };
 use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 
 mod cluster;
 mod context;
 mod forward;
+pub mod probe;
 mod strange;
 mod work;
 
@@ -114,10 +115,7 @@ impl Host {
             let request = HelloRequest { protocol: PROTOCOL, sheaf: sheaf.to_owned() };
             let answer =
                 self.client.clone().hello(request).await.map_err(|status| failed("Hello", &status))?;
-            match answer.into_inner().protocol {
-                PROTOCOL => Ok(()),
-                theirs => Err(CallError::OtherProtocol { theirs }),
-            }
+            spoken(&answer.into_inner())
         })
     }
 
@@ -134,13 +132,7 @@ impl Host {
                     return done(failed("CanRunOnThisNode", &status)).map(|()| CanRun::Yes);
                 }
             };
-            Ok(match (answer.can_run, shown(&answer.reason)) {
-                (true, _) => CanRun::Yes,
-                (false, reason) if reason.is_empty() => {
-                    CanRun::No("the module says no, and not why".to_owned())
-                }
-                (false, reason) => CanRun::No(reason),
-            })
+            Ok(gate(&answer))
         })
     }
 
@@ -273,6 +265,22 @@ impl Host {
     /// If it fails.
     pub fn on_stop(&self) -> Calling<'_, ()> {
         Box::pin(async move { settled("OnStop", self.client.clone().on_stop(OnStopRequest {}).await) })
+    }
+}
+
+/// Whether it speaks our version of the protocol.
+fn spoken(answer: &HelloResponse) -> Result<(), CallError> {
+    match answer.protocol {
+        PROTOCOL => Ok(()),
+        theirs => Err(CallError::OtherProtocol { theirs }),
+    }
+}
+
+fn gate(answer: &CanRunOnThisNodeResponse) -> CanRun {
+    match (answer.can_run, shown(&answer.reason)) {
+        (true, _) => CanRun::Yes,
+        (false, reason) if reason.is_empty() => CanRun::No("the module says no, and not why".to_owned()),
+        (false, reason) => CanRun::No(reason),
     }
 }
 

@@ -7,6 +7,7 @@ mod serve;
 use sheaf_model::view::BackendRow;
 use sheaf_model::{BackendName, BackendSpec, RequestId, document};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};

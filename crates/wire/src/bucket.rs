@@ -17,6 +17,7 @@ use sheaf_model::{
     BucketName, BucketSpec, Difference, ModuleSpec, PutBucket, RequestId, Revision, Span, Timestamp, document,
 };
 
+pub(crate) use client::answers;
 pub(crate) use convert::name;
 pub(crate) use serve::{Serve, probes};
 

@@ -10,7 +10,9 @@ use sheaf_model::Revision;
 
 use crate::ApiError;
 
-pub(crate) use convert::{page_of, timestamp, timestamp_from, timestamp_of_text, timestamp_text, unknown};
+pub(crate) use convert::{
+    answers, page_of, timestamp, timestamp_from, timestamp_of_text, timestamp_text, unknown,
+};
 pub use filter::{Filter, Term};
 
 /// What an Apply answers.

@@ -11,6 +11,7 @@ use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, SnapshotHead,
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
 pub use authority::{RotateAuthority, RotationStep};
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 pub use token::{CreateCertificate, CreateToken, CreatedCertificate, CreatedToken, ListTokens, RevokeToken};
 

@@ -82,9 +82,14 @@ impl<T: Message + Default> Decoder for Prost<T> {
     }
 }
 
+/// What a message is called.
+pub(crate) fn name<T: Message>() -> &'static str {
+    std::any::type_name::<T>().rsplit("::").next().unwrap_or_default()
+}
+
 /// Reads a message, or says what it is not.
 pub(crate) fn read<T: Message + Default>(bytes: impl Buf) -> Result<T, String> {
-    let name = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+    let name = name::<T>();
     let inner = HOLDERS.contains(&name);
     // Answers come from whom this node has asked.
     if name.ends_with("Request")

@@ -4,7 +4,7 @@ mod status;
 
 use sheaf_model::Defect;
 
-pub(crate) use status::{from_status, to_status};
+pub(crate) use status::{answers, from_status, to_status};
 
 use crate::transport::ANOTHER;
 

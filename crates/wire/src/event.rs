@@ -6,6 +6,7 @@ mod serve;
 
 use sheaf_model::{Cursor, Event, Timestamp};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};

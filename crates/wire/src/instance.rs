@@ -8,6 +8,7 @@ use sheaf_model::{
     BucketName, Claim, ObjectKey, ObjectValue, RequestId, Revision, Sealed, SecretName, Timestamp,
 };
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, Done, Page, PageOf, async_trait};

@@ -20,6 +20,7 @@ use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{Item, JobId, JobName, JobSpec, Revision, Selector, SubtaskState};
 
 pub use chunk::{Chunks, size};
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::logs::LogLine;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use sheaf_model::view::{ArtifactStatus, ModuleOnNode, ModuleRow};
 use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId, document};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Applied, Caller, Done, Filter, Page, PageOf, async_trait};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
 use sheaf_model::{BucketName, Drain, RequestId};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};

@@ -22,6 +22,7 @@ use sheaf_model::{
 };
 
 pub use client::PeerClient;
+pub(crate) use client::answers;
 pub use membership::Membership;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
 

@@ -6,6 +6,7 @@ mod serve;
 
 use sheaf_model::{QueryPart, Span};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};

@@ -7,6 +7,7 @@ mod serve;
 use sheaf_model::view::SecretRow;
 use sheaf_model::{RequestId, Sealed, SecretName, SecretValue};
 
+pub(crate) use client::answers;
 pub(crate) use convert::{sealed_answered, secret_name};
 pub(crate) use serve::{Serve, probes};
 

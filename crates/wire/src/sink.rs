@@ -7,6 +7,7 @@ mod serve;
 use sheaf_model::view::SinkRow;
 use sheaf_model::{RequestId, SinkName, SinkSpec, Span, document};
 
+pub(crate) use client::answers;
 pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};

@@ -1,11 +1,14 @@
-//! What clients and peers send: messages of every call, filters, places in history.
+//! What clients and peers send: messages of every call, filters, places in history; and what answers them.
 
-use sheaf_model::Cursor;
+use sheaf_model::session::ToNode;
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{Cursor, NodeId};
 use sheaf_simulation::random::Random;
 use sheaf_wire::probe::{self, Probe};
 use sheaf_wire::{ApiError, Filter};
 
 use super::corpus::texts;
+use super::log::grown;
 use super::mutate::Soil;
 use super::run::{Target, demand, is_told};
 
@@ -24,9 +27,20 @@ pub(super) const MESSAGES: Target = Target {
     about: "questions of every call, and that what was read is written as the same",
     inputs: 60_000,
     prepare: || {
-        let probes = probe::all();
+        let probes = probe::questions();
         let soil = Soil { corpus: corpus(), words: words(), longest: 16 << 10, anew: Some(anew) };
         (soil, Box::new(move |input: &[u8]| read_message(&probes, input)))
+    },
+};
+pub(super) const ANSWERS: Target = Target {
+    name: "answers",
+    about: "answers to every call, from nodes of other versions and from those that are none",
+    inputs: 60_000,
+    prepare: || {
+        let probes = probe::answers();
+        let corpus = each(probes.len(), &answers());
+        let soil = Soil { corpus, words: words(), longest: 16 << 10, anew: Some(anew) };
+        (soil, Box::new(move |input: &[u8]| read_answer(&probes, input)))
     },
 };
 
@@ -77,7 +91,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// A field of bytes, text or message.
-fn field(number: u64, content: &[u8]) -> Vec<u8> {
+pub(super) fn field(number: u64, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     varint(number << 3 | 2, &mut out);
     varint(content.len() as u64, &mut out);
@@ -86,7 +100,7 @@ fn field(number: u64, content: &[u8]) -> Vec<u8> {
 }
 
 /// A field that is a number.
-fn number(field: u64, value: u64) -> Vec<u8> {
+pub(super) fn number(field: u64, value: u64) -> Vec<u8> {
     let mut out = Vec::new();
     varint(field << 3, &mut out);
     varint(value, &mut out);
@@ -111,14 +125,20 @@ fn message(random: &mut Random, depth: u32) -> Vec<u8> {
 }
 
 /// Which call, then a message.
-fn anew(random: &mut Random) -> Vec<u8> {
+pub(super) fn anew(random: &mut Random) -> Vec<u8> {
     let mut input = vec![random.any().to_le_bytes()[0]];
     input.extend(message(random, 0));
     input
 }
 
-/// A good message of some calls, each for all of them: fields of one mean something in others, too.
-fn corpus() -> Vec<Vec<u8>> {
+/// Good messages, each for all calls: fields of one mean something in others, too.
+fn each(calls: usize, good: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let calls = u8::try_from(calls).unwrap_or(u8::MAX);
+    (0..calls).flat_map(|call| good.iter().map(move |good| [&[call][..], good].concat())).collect()
+}
+
+/// A bucket, a module, a job and a sink, as messages have them.
+fn specs() -> [Vec<u8>; 4] {
     let bucket = [field(1, b"/a"), field(3, b"m@1"), field(5, b"+import-*"), field(7, b"{\"a\":1}")].concat();
     let exec = [field(1, b"/bin/true"), field(2, b"${dir}")].concat();
     let module =
@@ -126,6 +146,12 @@ fn corpus() -> Vec<Vec<u8>> {
             .concat();
     let job = [field(1, b"j"), field(2, b"m"), field(3, &[number(1, 0), number(2, 9)].concat())].concat();
     let sink = [field(1, b"s"), field(2, &field(1, b"https://h/x"))].concat();
+    [bucket, module, job, sink]
+}
+
+/// A good question of some calls.
+fn corpus() -> Vec<Vec<u8>> {
+    let [bucket, module, job, sink] = specs();
     let good = [
         field(1, &bucket),
         field(1, &module),
@@ -138,8 +164,68 @@ fn corpus() -> Vec<Vec<u8>> {
         [field(1, b"SELECT name FROM nodes"), number(2, 10)].concat(),
         [field(1, b"i"), field(2, b"k"), field(3, b"c")].concat(),
     ];
-    let calls = u8::try_from(probe::all().len()).unwrap_or(u8::MAX);
-    (0..calls).flat_map(|call| good.iter().map(move |good| [&[call][..], good].concat())).collect()
+    each(probe::questions().len(), &good)
+}
+
+/// A good answer to some calls.
+fn answers() -> Vec<Vec<u8>> {
+    let [bucket, module, job, sink] = specs();
+    let at = number(1, 1_700_000_000);
+    let instance =
+        [field(1, b"n1"), field(2, b"running"), number(3, 7), field(5, &at), number(9, 1)].concat();
+    let label = [field(1, b"team"), field(2, b"web")].concat();
+    let row =
+        [field(1, b"/a"), number(2, 3), number(3, 1), field(4, b"m@1"), field(9, &at), field(14, &label)];
+    let status =
+        [field(1, b"/a"), number(2, 7), number(3, 1), field(4, b"m@1"), number(11, 3), field(14, &instance)];
+    let job_status =
+        [field(1, b"j"), number(2, 1), number(3, 1), number(4, 50), field(8, &number(1, 3)), field(12, &at)];
+    let node = [field(1, b"n1"), number(2, 1), field(4, b"h:1"), field(5, b"ready"), field(16, &at)].concat();
+    let [row, status, job_status] = [row.concat(), status.concat(), job_status.concat()];
+    let token = format!("sheaf_{}.{}.{}", "0".repeat(12), "1".repeat(64), "2".repeat(64));
+    let sealed = [field(1, &[1; 8]), field(2, &[2; 12]), field(3, &[3; 24])].concat();
+    let defect = [field(3, b"module"), field(4, b"there is no module x"), field(5, b"one of: m")].concat();
+    let detail = [field(1, b"type.googleapis.com/sheaf.v1.Defects"), field(2, &field(1, &defect))].concat();
+    let mut good = vec![
+        field(1, &row),
+        [number(1, 7), field(3, &status)].concat(),
+        [field(1, &bucket), field(2, &status)].concat(),
+        [field(1, &module), field(2, &field(1, b"m"))].concat(),
+        [field(1, &job), field(2, &job_status)].concat(),
+        [field(1, &sink), field(2, &field(1, b"s"))].concat(),
+        [field(1, &[field(1, b"b"), number(2, 4)].concat()), field(2, &field(1, b"b"))].concat(),
+        field(1, &job_status),
+        field(1, &node),
+        node,
+        [field(1, b"n1"), field(2, &at), number(3, 1), field(4, b"a line")].concat(),
+        [field(1, b"7.1"), number(2, 7), field(4, &at), field(5, b"bucket.bound"), field(6, b"/a")].concat(),
+        [field(1, b"i"), field(2, b"k"), field(3, b"n1"), field(4, b"h:1"), field(5, b"c"), number(6, 1)]
+            .concat(),
+        [field(1, token.as_bytes()), field(2, &field(1, b"alice"))].concat(),
+        field(1, &sealed),
+        [number(1, 3), field(2, b"wrong"), field(3, &detail)].concat(),
+        [field(1, b"name"), field(2, &field(1, &field(3, b"x")))].concat(),
+    ];
+    good.extend([row, status, job_status]);
+    good.extend(told().iter().map(|json| field(1, json)));
+    good
+}
+
+/// What agents are told, as JSON.
+fn told() -> Vec<Vec<u8>> {
+    let (state, _) = grown();
+    let versions = state.modules.values().flat_map(|versions| versions.values());
+    let mut items: Vec<WatchItem> =
+        versions.take(2).map(|module| WatchItem::Module(module.spec.clone())).collect();
+    items.extend(state.nodes.values().take(1).map(|node| WatchItem::Own(Box::new(node.clone()))));
+    items.extend([
+        WatchItem::Reset,
+        WatchItem::Settings(state.cluster.settings),
+        WatchItem::Synced(state.revision),
+    ]);
+    let step = ToNode::Redirect { leader: Some("h:1".to_owned()), node: Some(NodeId(1)) };
+    let json = [serde_json::to_vec(&items), serde_json::to_vec(&step)];
+    json.into_iter().map(|json| json.expect("it is plain data")).collect()
 }
 
 fn words() -> Vec<Vec<u8>> {
@@ -167,6 +253,16 @@ fn read_message(probes: &[Probe], input: &[u8]) -> Result<(), String> {
             other => Err(format!("{call}: what a client would send for it is answered {other:?}")),
         },
     }
+}
+
+/// Whatever is wrong with an answer, it is told, and nobody asks again for it.
+fn read_answer(probes: &[Probe], input: &[u8]) -> Result<(), String> {
+    let Some((which, answer)) = input.split_first() else { return Ok(()) };
+    let probe = &probes[usize::from(*which) % probes.len()];
+    let Err(error) = probe.read(answer) else { return Ok(()) };
+    let name = probe.call();
+    demand(!error.can_retry(), || format!("{name}: it would be asked for again: {error:?}"))?;
+    is_told(&error.to_string(), input).map_err(|what| format!("{name}: {what}"))
 }
 
 fn read_filter(input: &[u8]) -> Result<(), String> {

@@ -86,7 +86,7 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    given::with_cores(|| command.spawn())
+    given::start(command)
 }
 
 /// By way of a second stage, which becomes that user and then the program; and where it says why it could not.

@@ -310,3 +310,13 @@ pub enum FromKeeper {
     /// It could not begin, and why; nothing was started.
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifty_mebibytes_of_output_are_kept_unless_it_is_said_otherwise() {
+        assert_eq!(OutputLimits::default(), OutputLimits { file: Bytes(10 * 1024 * 1024), files: 5 });
+    }
+}

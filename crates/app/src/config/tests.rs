@@ -59,6 +59,8 @@ fn an_empty_file_is_a_cluster_of_one() {
     assert!(config.join.is_empty());
     assert_eq!((config.bootstrap_expect, config.voters), (1, Voters::Auto));
     assert_eq!(config.artifact_cache, Bytes(10 << 30));
+    let [heartbeat, election_min, election_max] = [100, 300, 500].map(Span::millis);
+    assert_eq!(config.raft, Raft { heartbeat, election_min, election_max });
 }
 
 #[test]

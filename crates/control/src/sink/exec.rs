@@ -1,7 +1,9 @@
 //! A program that is given events. The only process that the control plane runs, and only what this node's own configuration
 //! names: whoever may change the cluster is not by that allowed to run what they like on its leader.
 
+use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -21,19 +23,39 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What it said last comes at most so late.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Starts a program. What this process has changed of itself the program is not to have, and that is the agent's business.
+pub type StartProgram = fn(&mut Command) -> io::Result<Child>;
+
+/// The programs that this node lets sinks run.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// By their absolute paths.
+    pub(crate) allowed: Arc<[String]>,
+    /// How each is started.
+    pub(crate) start: StartProgram,
+}
+
+/// None at all.
+impl Default for Programs {
+    fn default() -> Self {
+        Self { allowed: Arc::default(), start: Command::spawn }
+    }
+}
+
 /// Runs it once, with the events on stdin, and ends it and all that it began when its time is over.
 pub(super) async fn run(
     exec: &SinkExec,
-    allowed: &[String],
+    programs: &Programs,
     node: &NodeName,
     envelope: &Envelope<'_>,
 ) -> Result<String, Undelivered> {
     let command = exec.command.clone();
-    if !allowed.contains(&command) {
+    if !programs.allowed.contains(&command) {
         return Err(Undelivered::NotAllowed { node: node.clone(), command });
     }
     let failed = |source| Undelivered::Program { node: node.clone(), command: command.clone(), source };
-    let mut child = Command::new(&command)
+    let mut program = Command::new(&command);
+    program
         .args(&exec.args)
         .current_dir("/")
         // Of this agent's environment nothing, which may hold what is secret.
@@ -47,9 +69,8 @@ pub(super) async fn run(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
+        .kill_on_drop(true);
+    let mut child = (programs.start)(&mut program).map_err(failed)?;
     let group = Group::of(&child);
     let within = exec.timeout.duration();
     let Ok((ended, said)) = tokio::time::timeout(within, talk(&mut child, envelope.lines())).await else {
@@ -67,7 +88,7 @@ pub(super) async fn run(
 }
 
 /// Gives it the events and waits for its end. Whether it reads all of them is its own affair: its exit code counts.
-async fn talk(child: &mut Child, lines: String) -> (std::io::Result<std::process::ExitStatus>, String) {
+async fn talk(child: &mut Child, lines: String) -> (io::Result<std::process::ExitStatus>, String) {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let writing = async move {
         if let Some(mut stdin) = stdin {
@@ -137,6 +158,10 @@ mod tests {
     use super::*;
 
     async fn sh(script: &str, timeout: Span) -> Result<String, Undelivered> {
+        started(script, timeout, Command::spawn).await
+    }
+
+    async fn started(script: &str, timeout: Span, start: StartProgram) -> Result<String, Undelivered> {
         let exec = SinkExec {
             command: "/bin/sh".to_owned(),
             args: vec!["-c".to_owned(), script.to_owned()],
@@ -152,7 +177,16 @@ mod tests {
             events: &events,
         };
         let node = NodeName::new("n1").unwrap();
-        run(&exec, &["/bin/sh".to_owned()], &node, &envelope).await
+        let programs = Programs { allowed: ["/bin/sh".to_owned()].into(), start };
+        run(&exec, &programs, &node, &envelope).await
+    }
+
+    #[tokio::test]
+    async fn a_program_is_started_as_the_node_starts_them() {
+        let start: StartProgram = |command| command.env("STARTED", "so").spawn();
+        let script = "[ \"$STARTED\" = so ]";
+        assert_eq!(started(script, Span::seconds(20), start).await.unwrap(), "exit code 0");
+        sh(script, Span::seconds(20)).await.unwrap_err();
     }
 
     #[tokio::test]
@@ -187,7 +221,8 @@ mod tests {
         };
         let node = NodeName::new("n1").unwrap();
         for allowed in [vec![], vec!["/bin/tru".to_owned(), "/bin".to_owned()]] {
-            let error = run(&exec, &allowed, &node, &envelope).await.unwrap_err();
+            let programs = Programs { allowed: allowed.into(), ..Programs::default() };
+            let error = run(&exec, &programs, &node, &envelope).await.unwrap_err();
             assert!(error.to_string().contains("[sinks] exec_allow"), "{error}");
         }
     }

@@ -93,8 +93,8 @@ impl Hand {
             (SinkTarget::Webhook(webhook), Parcel::Events(events)) => self.post(webhook, events, test).await,
             (SinkTarget::Exec(program), Parcel::Events(events)) => {
                 let envelope = self.envelope(events, test);
-                let allowed = &self.control.sink_programs;
-                exec::run(program, allowed, &self.control.place.identity.name, &envelope).await
+                let programs = &self.control.sink_programs;
+                exec::run(program, programs, &self.control.place.identity.name, &envelope).await
             }
             (SinkTarget::Mail(mail), Parcel::Letter(letter, left)) => {
                 self.mail(mail, letter, left.as_ref().unwrap_or(&mail.to)).await

@@ -314,6 +314,30 @@ fn a1_explain_gives_every_gate_of_every_node() {
 }
 
 #[test]
+fn explain_says_why_a_node_does_not_answer() {
+    let mut world = World::with_nodes(4);
+    world.apply_bucket("/a", |_| {});
+    world.set_status(1, NodeStatus::Lost);
+    let mut sessions = sessions(&world, 4);
+    sessions.closed(NodeId(2), &"i".into());
+    let mut stand_in = world.hello(3, "i");
+    stand_in.stand_in = true;
+    sessions.opened(&stand_in, &world.state, Moment(0)).expect("it speaks for the same life");
+    sessions.closed(NodeId(3), &"i".into()); // the agent's own stream
+    let reasons = |sessions: Option<&Sessions>| -> Vec<String> {
+        let sight = Sight { state: &world.state, sessions, now: Moment(0) };
+        let nodes = sight.explain(&world.bucket("/a")).nodes;
+        let unknown = |node: &view::NodeExplanation| node.gates.iter().all(|gate| gate.pass.is_none());
+        assert!(nodes.iter().all(unknown), "nothing is known of any gate");
+        nodes.into_iter().map(|node| node.gates[2].reason.clone()).collect()
+    };
+    let why =
+        ["the node is lost", "the node is not connected now", "its agent is restarting", "not answered yet"];
+    assert_eq!(reasons(Some(&sessions)), why);
+    assert_eq!(reasons(None), ["not known here: only the leader has the nodes' answers"; 4]);
+}
+
+#[test]
 fn explain_says_what_keeps_a_bucket_from_a_node_whatever_its_gates_say() {
     let mut world = World::with_nodes(4);
     world.apply_bucket("/m", |put| put.spec.multi_node = true);

@@ -169,6 +169,24 @@ impl<A: ClusterApi> Served<A> {
     }
 }
 
+impl From<PutObjectRequest> for Put {
+    fn from(ask: PutObjectRequest) -> Self {
+        Self { key: ask.key, value: ask.value, expected: ask.expected_version, token: ask.token }
+    }
+}
+
+impl From<AddStatusLineRequest> for Line {
+    fn from(ask: AddStatusLineRequest) -> Self {
+        Self { kind: ask.kind, text: ask.text, token: ask.token }
+    }
+}
+
+/// Until when a bucket is to be stopped.
+pub(super) fn until(ask: &EmergencyQuarantineRequest) -> Result<SystemTime, Refused> {
+    let until = UNIX_EPOCH.checked_add(Duration::from_millis(ask.until_ms));
+    until.ok_or_else(|| Refused::new(Why::Invalid, "until_ms is beyond all clocks"))
+}
+
 fn text<'a>(metadata: &'a MetadataMap, key: &'static str) -> Option<&'a str> {
     metadata.get(key)?.to_str().ok()
 }
@@ -199,8 +217,7 @@ impl<A: ClusterApi> ClusterService for Served<A> {
         request: Request<PutObjectRequest>,
     ) -> Result<Response<PutObjectResponse>, Status> {
         let (by, _, ask) = self.open(request).await?;
-        let PutObjectRequest { key, value, expected_version: expected, token } = ask;
-        let version = self.0.put_object(by, Put { key, value, expected, token }).await?;
+        let version = self.0.put_object(by, ask.into()).await?;
         Ok(changed(version, PutObjectResponse { version }))
     }
 
@@ -256,8 +273,8 @@ impl<A: ClusterApi> ClusterService for Served<A> {
         &self,
         request: Request<AddStatusLineRequest>,
     ) -> Result<Response<AddStatusLineResponse>, Status> {
-        let (by, _, AddStatusLineRequest { kind, text, token }) = self.open(request).await?;
-        let revision = self.0.add_status_line(by, Line { kind, text, token }).await?;
+        let (by, _, ask) = self.open(request).await?;
+        let revision = self.0.add_status_line(by, ask.into()).await?;
         Ok(changed(revision, AddStatusLineResponse {}))
     }
 
@@ -275,10 +292,7 @@ impl<A: ClusterApi> ClusterService for Served<A> {
         request: Request<EmergencyQuarantineRequest>,
     ) -> Result<Response<EmergencyQuarantineResponse>, Status> {
         let (by, _, ask) = self.open(request).await?;
-        let Some(until) = UNIX_EPOCH.checked_add(Duration::from_millis(ask.until_ms)) else {
-            return Err(Refused::new(Why::Invalid, "until_ms is beyond all clocks").into());
-        };
-        let revision = self.0.emergency_quarantine(by, until, ask.reason).await?;
+        let revision = self.0.emergency_quarantine(by, until(&ask)?, ask.reason).await?;
         Ok(changed(revision, EmergencyQuarantineResponse {}))
     }
 

@@ -66,15 +66,19 @@ impl ContextService for Served {
         &self,
         request: Request<SetStatusRequest>,
     ) -> Result<Response<SetStatusResponse>, Status> {
-        let line = request.into_inner().line;
-        if line.len() > STATUS_MAX {
-            let length = line.len();
-            return Err(Status::invalid_argument(format!(
-                "the line has {length} bytes; at most {STATUS_MAX} are shown"
-            )));
-        }
-        let line = line.replace(|c: char| c.is_control(), " ").trim().to_owned();
+        let line = status_line(&request.into_inner().line)?;
         self.said.send_if_modified(|said| std::mem::replace(&mut said.status, line.clone()) != line);
         Ok(Response::new(SetStatusResponse {}))
     }
+}
+
+/// A line as it is shown.
+pub(super) fn status_line(text: &str) -> Result<String, Status> {
+    if text.len() > STATUS_MAX {
+        let length = text.len();
+        return Err(Status::invalid_argument(format!(
+            "the line has {length} bytes; at most {STATUS_MAX} are shown"
+        )));
+    }
+    Ok(text.replace(|c: char| c.is_control(), " ").trim().to_owned())
 }

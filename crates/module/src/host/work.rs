@@ -71,16 +71,7 @@ impl Host {
         let answer = self.client.clone().work(requests).await.map_err(|status| failed(CALL, &status))?;
         let mut told = answer.into_inner();
         let first = told.message().await.map_err(|status| failed(CALL, &status))?;
-        match first {
-            Some(proto::WorkResponse { at_once: 0, .. }) => {
-                Err(CallError::senseless(CALL, "its first message must say at_once, at least 1"))
-            }
-            Some(proto::WorkResponse { at_once, output, ends }) if output.is_empty() && ends.is_empty() => {
-                Ok(Work { at_once, told })
-            }
-            Some(_) => Err(CallError::senseless(CALL, "it answers for subtasks before it was given any")),
-            None => Err(CallError::senseless(CALL, "it ended the stream before its first message")),
-        }
+        Ok(Work { at_once: begun(first)?, told })
     }
 }
 
@@ -91,11 +82,29 @@ impl Work {
     /// If the stream breaks, or what comes makes no sense. It is over then.
     pub async fn next(&mut self) -> Result<Option<Told>, CallError> {
         let next = self.told.message().await.map_err(|status| failed(CALL, &status))?;
-        let Some(proto::WorkResponse { output, ends, .. }) = next else { return Ok(None) };
-        let output = output.into_iter().map(Into::into).collect();
-        let ends = ends.into_iter().map(end).collect::<Result<_, _>>()?;
-        Ok(Some(Told { output, ends }))
+        next.map(told).transpose()
     }
+}
+
+/// How many bundles a process takes at a time, by its first message.
+pub(super) fn begun(first: Option<proto::WorkResponse>) -> Result<u32, CallError> {
+    match first {
+        Some(proto::WorkResponse { at_once: 0, .. }) => {
+            Err(CallError::senseless(CALL, "its first message must say at_once, at least 1"))
+        }
+        Some(proto::WorkResponse { at_once, output, ends }) if output.is_empty() && ends.is_empty() => {
+            Ok(at_once)
+        }
+        Some(_) => Err(CallError::senseless(CALL, "it answers for subtasks before it was given any")),
+        None => Err(CallError::senseless(CALL, "it ended the stream before its first message")),
+    }
+}
+
+/// What a later one says.
+pub(super) fn told(message: proto::WorkResponse) -> Result<Told, CallError> {
+    let output = message.output.into_iter().map(Into::into).collect();
+    let ends = message.ends.into_iter().map(end).collect::<Result<_, _>>()?;
+    Ok(Told { output, ends })
 }
 
 fn end(end: proto::SubtaskEnd) -> Result<End, CallError> {

@@ -5,6 +5,7 @@ use sheaf_model::view::BackendRow;
 use tonic::transport::Channel;
 
 use super::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::backend_service_client::BackendServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -48,4 +49,12 @@ impl Client {
             Ok(self.unary(request, async |request| self.backends().delete(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::plain::<v1::ListBackendsResponse, Page<BackendRow>>(),
+        Probe::answered(|got: v1::GetBackendResponse| GotBackend::try_from(got).map(|got| got.json())),
+    ]
 }

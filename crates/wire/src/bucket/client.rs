@@ -9,6 +9,7 @@ use super::{
     OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use crate::logs::LogLine;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_client::BucketServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -173,4 +174,18 @@ impl Client {
             Ok(self.unary(request, async |request| self.buckets().delete(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::answer::<v1::PlanBucketResponse, Plan>(),
+        Probe::answer::<v1::GetBucketResponse, GotBucket>(),
+        Probe::answer::<v1::ListBucketsResponse, Page<BucketRow>>(),
+        Probe::answer::<v1::Explanation, Explanation>(),
+        Probe::answer::<v1::WatchBucketsResponse, BucketStep>(),
+        Probe::answer::<v1::LogLine, LogLine>(),
+        Probe::answer::<v1::TestBucketResponse, TestStep>(),
+        Probe::answer::<v1::BucketHistoryResponse, Page<BucketRelease>>(),
+    ]
 }

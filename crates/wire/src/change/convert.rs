@@ -4,6 +4,7 @@ use sheaf_model::{Revision, Timestamp};
 
 use super::{Applied, Done, Outcome, OutcomeVerb, PAGE_MAX, PageOf};
 use crate::ApiError;
+use crate::probe::Probe;
 use crate::proto::v1;
 
 impl From<Outcome> for v1::Outcome {
@@ -63,6 +64,11 @@ impl From<v1::ChangeResponse> for Done {
     fn from(done: v1::ChangeResponse) -> Self {
         Self { revision: Revision(done.revision), unchanged: done.unchanged, warnings: done.warnings }
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![Probe::answer::<v1::ApplyResponse, Applied>(), Probe::plain::<v1::ChangeResponse, Done>()]
 }
 
 /// An answer that this version does not know.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::call;
 use crate::debug::{AskDebug, DebugPart};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -40,8 +41,7 @@ impl Client {
     pub fn members(&self) -> Asking<'_, Vec<MemberRow>> {
         Box::pin(async move {
             let request = self.request(v1::MembersRequest {});
-            let answer = self.unary(request, async |request| self.cluster().members(request).await).await?;
-            Ok(answer.members.into_iter().map(Into::into).collect())
+            Ok(members(self.unary(request, async |request| self.cluster().members(request).await).await?))
         })
     }
 
@@ -137,4 +137,23 @@ impl Client {
                 .into())
         })
     }
+}
+
+fn members(answer: v1::MembersResponse) -> Vec<MemberRow> {
+    answer.members.into_iter().map(Into::into).collect()
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::plain::<v1::ClusterStatus, ClusterStatus>(),
+        Probe::answered(|answer: v1::MembersResponse| Ok(members(answer))),
+        Probe::plain::<v1::SettingsResponse, AllSettings>(),
+        Probe::answer::<v1::SnapshotPart, SnapshotPart>(),
+        Probe::answer::<v1::DebugPart, DebugPart>(),
+        Probe::answer::<v1::CreateTokenResponse, CreatedToken>(),
+        Probe::answer::<v1::CreateCertificateResponse, CreatedCertificate>(),
+        Probe::plain::<v1::ListTokensResponse, Page<TokenRow>>(),
+        Probe::plain::<v1::AuthorityStatusResponse, AuthorityStatus>(),
+    ]
 }

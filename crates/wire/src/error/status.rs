@@ -11,6 +11,7 @@ use tonic_types::pb;
 use super::{ApiError, Applies};
 use crate::caller::{DETAILS_LONG, DETAILS_SHORT, NOT_APPLIED, OUTCOME};
 use crate::client::{broke, caused_by, explain, never_sent};
+use crate::probe::Probe;
 use crate::proto::v1;
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
@@ -174,6 +175,15 @@ pub(crate) fn from_status(address: &str, status: &Status) -> ApiError {
         Code::Internal => ApiError::Internal(message),
         code => ApiError::Internal(format!("{code:?}: {message}")),
     }
+}
+
+/// What is made of the bytes of a refusal, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![Probe::answered(|refused: pb::Status| {
+        let details = refused.encode_to_vec();
+        let status = Status::with_details(Code::from(refused.code), refused.message, details.into());
+        Ok(from_status("probe:7420", &status))
+    })]
 }
 
 /// What went wrong on the way, as opposed to what the other side answered.

@@ -4,6 +4,7 @@ use sheaf_model::Event;
 use tonic::transport::Channel;
 
 use super::{EventPage, ListEvents, WatchEvents};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -30,4 +31,9 @@ impl Client {
             Ok(call::incoming(self.address(), events, |event| Ok(event.into())))
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![Probe::answer::<v1::ListEventsResponse, EventPage>(), Probe::plain::<v1::Event, Event>()]
 }

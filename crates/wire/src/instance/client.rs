@@ -7,6 +7,7 @@ use super::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, ListObjects, ObjectHead,
     ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
 };
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::instance_service_client::InstanceServiceClient;
 use crate::secret::sealed_answered;
@@ -106,4 +107,15 @@ impl Client {
             sealed_answered(answer.await?.sealed)
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::answer::<v1::Object, GotObject>(),
+        Probe::answer::<v1::ListObjectsResponse, Page<ObjectHead>>(),
+        Probe::answer::<v1::ObjectChange, ObjectStep>(),
+        Probe::plain::<v1::ListPeersResponse, Vec<PeerNode>>(),
+        Probe::answered(|answer: v1::GetSecretResponse| sealed_answered(answer.sealed)),
+    ]
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::call::Outgoing;
 use crate::error::from_status;
 use crate::logs::LogLine;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -140,4 +141,17 @@ impl Client {
             Ok(self.unary(request, async |request| self.jobs().reprioritize(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::answer::<v1::SubmitJobResponse, Submitted>(),
+        Probe::answer::<v1::ListJobsResponse, Page<JobRow>>(),
+        Probe::answer::<v1::GetJobResponse, GotJob>(),
+        Probe::answer::<v1::ListSubtasksResponse, Page<SubtaskRow>>(),
+        Probe::answer::<v1::JobExplanation, JobExplanation>(),
+        Probe::answer::<v1::JobStatus, JobStatus>(),
+        Probe::plain::<v1::SubtasksResponse, Touched>(),
+    ]
 }

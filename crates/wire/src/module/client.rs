@@ -5,6 +5,7 @@ use sheaf_model::{Artifact, ModuleRef};
 use tonic::transport::Channel;
 
 use super::{ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, PushPiece, PushState};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::module_service_client::ModuleServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -73,4 +74,13 @@ impl Client {
             Ok(self.unary(request, async |request| self.modules().finish_push(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::answered(|got: v1::GetModuleResponse| GotModule::try_from(got).map(|got| got.json())),
+        Probe::plain::<v1::ListModulesResponse, Page<ModuleRow>>(),
+        Probe::plain::<v1::PushResponse, PushState>(),
+    ]
 }

@@ -4,6 +4,7 @@ use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
 use tonic::transport::Channel;
 
 use super::{Affinity, DrainNode, Drained, LabelNode, Labelled, ListNodes, OnNode};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::node_service_client::NodeServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -73,4 +74,15 @@ impl Client {
             Ok(self.unary(request, async |request| self.nodes().forget(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::plain::<v1::ListNodesResponse, Page<NodeRow>>(),
+        Probe::answer::<v1::NodeDetail, NodeDetail>(),
+        Probe::plain::<v1::AffinityResponse, Page<AffinityRow>>(),
+        Probe::plain::<v1::LabelNodeResponse, Labelled>(),
+        Probe::plain::<v1::DrainNodeResponse, Drained>(),
+    ]
 }

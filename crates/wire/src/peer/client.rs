@@ -18,6 +18,7 @@ use crate::client::{Pings, endpoint};
 use crate::debug::DebugFile;
 use crate::error::from_status;
 use crate::logs::{AttemptLogs, LogLine, LogsOf};
+use crate::probe::Probe;
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_client::AgentServiceClient;
 use crate::proto::peer::v1::artifact_service_client::ArtifactServiceClient;
@@ -236,9 +237,7 @@ impl PeerClient {
             let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
             let messages = call::Outgoing(messages.boxed());
             let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
-            Ok(call::incoming(&self.contact.address, answers, |answer| {
-                convert::from_json("ToNode", &answer.json)
-            }))
+            Ok(call::incoming(&self.contact.address, answers, to_node))
         })
     }
 
@@ -247,9 +246,7 @@ impl PeerClient {
         Box::pin(async move {
             let request = Request::new(v1::WatchNodeRequest::from(ask));
             let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
-            Ok(call::incoming(&self.contact.address, items, |items| {
-                convert::from_json("WatchItem", &items.json)
-            }))
+            Ok(call::incoming(&self.contact.address, items, watch_items))
         })
     }
 
@@ -320,12 +317,7 @@ impl PeerClient {
             let mut client = ArtifactServiceClient::new(self.quick.clone());
             let (digest, size) = (artifact.digest.0.to_vec().into(), artifact.size);
             let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
-            let v1::HoldersResponse { addresses, nodes } =
-                self.within(deadline, client.holders(request)).await?;
-            // Members of earlier versions name no nodes.
-            let nodes = nodes.into_iter().map(|node| (node != 0).then_some(NodeId(node)));
-            let nodes = nodes.chain(std::iter::repeat(None));
-            Ok(addresses.into_iter().zip(nodes).map(|(address, node)| Contact { address, node }).collect())
+            Ok(contacts(self.within(deadline, client.holders(request)).await?))
         })
     }
 
@@ -361,6 +353,36 @@ impl PeerClient {
             Ok(call::incoming(&self.contact.address, lines, TryInto::try_into))
         })
     }
+}
+
+fn to_node(v1::SessionMessage { json }: v1::SessionMessage) -> Result<ToNode, ApiError> {
+    convert::from_json("ToNode", &json)
+}
+
+fn watch_items(v1::WatchItems { json }: v1::WatchItems) -> Result<Vec<WatchItem>, ApiError> {
+    convert::from_json("WatchItem", &json)
+}
+
+/// Members of earlier versions name no nodes.
+fn contacts(message: v1::HoldersResponse) -> Vec<Contact> {
+    let v1::HoldersResponse { addresses, nodes } = message;
+    let nodes = nodes.into_iter().map(|node| (node != 0).then_some(NodeId(node)));
+    let nodes = nodes.chain(std::iter::repeat(None));
+    addresses.into_iter().zip(nodes).map(|(address, node)| Contact { address, node }).collect()
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::answer::<v1::HelloResponse, Greeting>(),
+        Probe::answer::<v1::JoinResponse, Joined>(),
+        Probe::plain::<v1::Certified, Certified>(),
+        Probe::plain::<v1::AuthorityKey, AuthorityKey>(),
+        Probe::answered(to_node),
+        Probe::answered(watch_items),
+        Probe::answered(|answer: v1::HoldersResponse| Ok(contacts(answer))),
+        Probe::answer::<crate::proto::v1::DebugFile, DebugFile>(),
+    ]
 }
 
 /// How far a snapshot is.

@@ -4,6 +4,7 @@ use sheaf_model::QueryPart;
 use tonic::transport::Channel;
 
 use super::{RunQuery, convert};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::query_service_client::QueryServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -25,4 +26,12 @@ impl Client {
             }))
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![Probe::answered(|answer: v1::QueryResponse| {
+        let first = convert::part(answer.clone(), true);
+        first.and_then(|_| convert::part(answer, false))
+    })]
 }

@@ -4,6 +4,7 @@ use sheaf_model::view::SecretRow;
 use tonic::transport::Channel;
 
 use super::{DeleteSecret, ListSecrets, PutSecret, SetSecret};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::secret_service_client::SecretServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -48,4 +49,9 @@ impl Client {
             Ok(self.unary(request, async |request| self.secrets().delete(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![Probe::plain::<v1::ListSecretsResponse, Page<SecretRow>>()]
 }

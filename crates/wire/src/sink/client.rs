@@ -5,6 +5,7 @@ use sheaf_model::view::SinkRow;
 use tonic::transport::Channel;
 
 use super::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::sink_service_client::SinkServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -56,4 +57,13 @@ impl Client {
             Ok(self.unary(request, async |request| self.sinks().delete(request).await).await?.into())
         })
     }
+}
+
+/// What is made of the bytes of each answer, see [`crate::probe`].
+pub(crate) fn answers() -> Vec<Probe> {
+    vec![
+        Probe::plain::<v1::ListSinksResponse, Page<SinkRow>>(),
+        Probe::answered(|got: v1::GetSinkResponse| GotSink::try_from(got).map(|got| got.json())),
+        Probe::plain::<v1::TestSinkResponse, TestedSink>(),
+    ]
 }
