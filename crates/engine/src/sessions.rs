@@ -148,7 +148,7 @@ struct Seen {
     /// When it was first seen leaving.
     leaving: Option<Moment>,
     /// The longest that what runs may take to stop, as far as was seen before it was leaving: its bucket may be gone since, or be
-    /// another one's of that name.
+    /// another one's of that name. What has ended with an update does not count.
     grace: Option<Span>,
     /// From when on W counts, once it is named no more.
     fenced: Option<Moment>,
@@ -395,8 +395,14 @@ impl Sessions {
         let heard = heard.max(self.elected);
         let drain_over = state.nodes.get(&binding.node).and_then(|node| self.drain_over(node));
         let Some(seen) = self.seen.get_mut(bucket) else { return Release::Hold(Some(now)) };
-        if binding.leaving.is_none() {
-            seen.grace = seen.grace.max(stop_grace);
+        if binding.leaving.is_none() && seen.grace != stop_grace {
+            let there = state.buckets.get(bucket).zip(state.instances.get(bucket));
+            let is_up_to_date = there.is_some_and(|(known, instances)| {
+                let instance = instances.get(&binding.node).filter(|it| it.epoch == Some(binding.epoch));
+                instance.is_some_and(|instance| instance.revision >= known.current.revision)
+            });
+            // What it runs may be of a former release, and take longer.
+            seen.grace = if is_up_to_date { stop_grace } else { seen.grace.max(stop_grace) };
         }
         if seen.fenced.is_none() {
             let grace = seen.grace.max(stop_grace).unwrap_or_else(|| longest_grace(state));

@@ -325,6 +325,31 @@ fn what_is_deleted_has_the_grace_of_its_module() {
 }
 
 #[test]
+fn a_grace_that_an_update_has_shortened_counts_once_the_update_runs() {
+    for (is_running, until) in [(false, 65), (true, 15)] {
+        let mut leader = Leader::new(1);
+        leader.world.apply_module("sleep", "2", |module| module.stop.grace = Span::seconds(60));
+        let epoch = leader.world.bound("/a", 1);
+        leader.act();
+        leader.world.apply_module("sleep", "3", |_| {});
+        let newer = ModuleRef::parse("sleep@3").expect("a version of a module");
+        leader.world.apply_bucket("/a", |put| put.spec.module = newer);
+        if is_running {
+            leader.world.phase("/a", 1, Some(epoch), Phase::Running);
+        }
+        leader.act();
+        leader.world.on("/a", Command::Suspend);
+        leader.act();
+        leader.pass(Span::seconds(until - 1), &[1]);
+        leader.act();
+        assert_eq!(leader.named(1), [epoch.0], "updated: {is_running}");
+        leader.pass(Span::seconds(1), &[1]);
+        leader.act();
+        assert_eq!(leader.named(1), Vec::<u64>::new(), "updated: {is_running}");
+    }
+}
+
+#[test]
 fn an_epoch_given_up_is_that_epoch_only() {
     let mut leader = Leader::new(1);
     let old = leader.world.bound("/a", 1);
