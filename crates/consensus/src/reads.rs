@@ -107,7 +107,7 @@ impl Reads {
         };
         tokio::select! {
             () = self.proof.given(number, term.0, own, &voters) => {}
-            () = deposed(raft, term) => return Err(ReadError::NotLeader { leader: None }),
+            error = deposed(raft, term) => return Err(error),
             () = tokio::time::sleep(self.patience) => return Err(ReadError::NoQuorum),
         }
         let index = read.index();
@@ -120,14 +120,15 @@ impl Reads {
     }
 }
 
-/// Waits until this member knows of a later term.
-async fn deposed(raft: &Raft, term: Term) {
+/// Waits until this member knows of a later term, or stops.
+async fn deposed(raft: &Raft, term: Term) -> ReadError {
     let mut metrics = raft.server_metrics();
     while metrics.borrow_watched().vote.leader_id.term <= term.0 {
         if metrics.changed().await.is_err() {
-            return;
+            return ReadError::Stopped;
         }
     }
+    ReadError::NotLeader { leader: None }
 }
 
 fn read_error(error: &RaftError<Types, LinearizableReadError<Types>>) -> ReadError {

@@ -9,7 +9,8 @@
 //!                                                             └─ none do: out a moment later
 //! ```
 //!
-//! A member that hears of it a moment later applies it a moment later. Nobody's answer waits for that.
+//! A member that hears of it a moment later applies it a moment later. No change waits for that; who reads there what has just been
+//! changed waits that moment.
 
 use std::time::Duration;
 
