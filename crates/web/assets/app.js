@@ -175,7 +175,8 @@ function trouble(error) {
 
 function listen() {
   unfollow?.();
-  let first = true;
+  // One that begins unseen is followed later, and by then the node may be another version.
+  let first = !document.hidden;
   unfollow = follow("changes", null, {
     ready: () => {
       live = "ready";
