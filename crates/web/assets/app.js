@@ -214,7 +214,8 @@ function left() {
 async function renew() {
   try {
     session = await who(true);
-    if (left()) return;
+    // Who is just logging in keeps what is typed: all begins anew after that.
+    if (asking || left()) return;
     head();
     if (session.secured && !session.logged_in) enter("The node was started again, and has forgotten who you are.");
   } catch {
