@@ -2,7 +2,7 @@
 //!
 //! What the log holds is not looked at again: another build of the library may judge otherwise, and replicas must not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jsonschema::{PatternOptions, Validator};
@@ -92,8 +92,9 @@ fn nulls(apply: &Apply, modules: &[Option<&ModuleSpec>]) -> Vec<Defect> {
 
 /// The same after what the schemas say, but for what they say of these as well.
 fn with_nulls(mut broken: Vec<Defect>, mut nulls: Vec<Defect>) -> Vec<Defect> {
-    let is_same = |a: &Defect, b: &Defect| (&a.document, &a.path) == (&b.document, &b.path);
-    nulls.retain(|null| !broken.iter().any(|known| is_same(known, null)));
+    let told: BTreeSet<(&str, &str)> =
+        broken.iter().map(|defect| (defect.document.as_str(), defect.path.as_str())).collect();
+    nulls.retain(|null| !told.contains(&(null.document.as_str(), null.path.as_str())));
     broken.extend(nulls);
     broken
 }

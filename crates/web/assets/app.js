@@ -175,7 +175,8 @@ function trouble(error) {
 
 function listen() {
   unfollow?.();
-  let first = true;
+  // One that begins unseen is followed later, and by then the node may be another version.
+  let first = !document.hidden;
   unfollow = follow("changes", null, {
     ready: () => {
       live = "ready";
@@ -213,7 +214,8 @@ function left() {
 async function renew() {
   try {
     session = await who(true);
-    if (left()) return;
+    // Who is just logging in keeps what is typed: all begins anew after that.
+    if (asking || left()) return;
     head();
     if (session.secured && !session.logged_in) enter("The node was started again, and has forgotten who you are.");
   } catch {
