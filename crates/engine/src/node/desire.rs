@@ -229,7 +229,7 @@ impl NodeState {
         if !place.verdict.as_deref().is_some_and(Verdict::eligible) {
             return Some("the gates have not been answered");
         }
-        let key = self.known.key(&bucket.watched)?;
+        let key = module.key(&bucket.watched);
         let asks = module.spec.can_run_on_this_node.iter().any(|check| check.kind.is_admission());
         let finished = place.seen.as_ref().is_some_and(|seen| seen.observed.is_finished(mode, bucket.origin));
         if asks && !finished && !self.questions.is_admission_fresh(&key, now) {

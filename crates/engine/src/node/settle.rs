@@ -108,9 +108,7 @@ impl NodeState {
     fn start(&mut self, bucket: &BucketName, mode: Mode, origin: Origin, now: Moment) -> Option<Start> {
         let known = self.known.buckets.get(bucket)?;
         let module = self.known.module(&known.watched.spec.module)?;
-        if let Some(key) = self.known.key(&known.watched) {
-            self.questions.started(&key, &module.spec.can_run_on_this_node);
-        }
+        self.questions.started(&module.key(&known.watched), &module.spec.can_run_on_this_node);
         Some(Start {
             bucket: known.watched.spec.clone(),
             module: module.spec.clone(),
