@@ -39,8 +39,9 @@ fn traces() {
     cases.end();
 }
 
-/// All spans of the trace in which starts of a bucket are told, once as many of each name as are awaited, and the command
-/// itself, are there. A node may start it before it says its verdict.
+/// All spans of the trace in which starts of a bucket are told, once as many of each name as are awaited, the command
+/// itself, and whatever any of them is a part of are there: each node sends what it has in its own time. A node may start it
+/// before it says its verdict.
 fn whole(collector: &Collector, bucket: &str, awaited: &[(&str, usize)]) -> Vec<Seen> {
     wait_for(&format!("{awaited:?} of {bucket} are told"), TOLD_WITHIN, || {
         let seen = collector.seen();
@@ -49,13 +50,26 @@ fn whole(collector: &Collector, bucket: &str, awaited: &[(&str, usize)]) -> Vec<
         };
         let traces: BTreeSet<&String> = seen.iter().filter(of_bucket).map(|span| &span.trace).collect();
         let [trace] = traces.into_iter().collect::<Vec<_>>()[..] else {
-            return Err(format!("not one trace with a start of {bucket}: {seen:#?}"));
+            return Err(format!("not one trace with a start of {bucket}: {}", told(&seen)));
         };
         let spans: Vec<Seen> = seen.iter().filter(|span| span.trace == *trace).cloned().collect();
         let has_all = awaited.iter().all(|(name, count)| named(&spans, name).len() >= *count);
         let has_root = spans.iter().any(|span| span.parent.is_empty());
-        if has_all && has_root { Ok(spans) } else { Err(format!("{spans:#?}")) }
+        let of_what = |span: &Seen| span.parent.is_empty() || spans.iter().any(|it| it.span == span.parent);
+        if has_all && has_root && spans.iter().all(of_what) { Ok(spans) } else { Err(told(&spans)) }
     })
+}
+
+/// Spans, a line each.
+fn told(spans: &[Seen]) -> String {
+    let line = |span: &Seen| {
+        let Seen { trace, span: id, parent, name, instance, .. } = span;
+        format!(
+            "\n  {trace} {id} of {parent:16} {name} by {instance}{}",
+            if span.failed { ", failed" } else { "" }
+        )
+    };
+    spans.iter().map(line).collect()
 }
 
 /// Names from a span up to the root.
@@ -64,7 +78,7 @@ fn way_up<'a>(spans: &'a [Seen], from: &'a Seen) -> Vec<&'a str> {
     let mut span = from;
     while !span.parent.is_empty() {
         let above = spans.iter().find(|above| above.span == span.parent);
-        span = above.unwrap_or_else(|| panic!("what {} is a part of, in {spans:#?}", span.name));
+        span = above.unwrap_or_else(|| panic!("what {} is a part of, in {}", span.name, told(spans)));
         way.push(&span.name);
     }
     way
@@ -79,8 +93,11 @@ fn everywhere(cluster: &Cluster, collector: &Collector) {
     // Through a node that carries it on.
     let by = cluster.follower();
     by.cli_with(&["apply", "-f", "-", "--wait"], text.as_bytes()).ok();
-    let spans =
-        whole(collector, "/everywhere", &[("sheaf.start", 3), ("sheaf.gates", 3), ("sheaf.spawn", 3)]);
+    let spans = whole(
+        collector,
+        "/everywhere",
+        &[("sheaf.start", 3), ("sheaf.gates", 3), ("sheaf.spawn", 3), ("sheaf.apply", 1)],
+    );
     for span in &spans {
         let way = way_up(&spans, span);
         assert_eq!(way.last(), Some(&"sheaf apply"), "{way:?}");
@@ -95,12 +112,12 @@ fn everywhere(cluster: &Cluster, collector: &Collector) {
     }
     for name in ["sheaf.start", "sheaf.gates", "sheaf.spawn"] {
         let on: BTreeSet<String> = named(&spans, name).iter().map(|span| span.instance.clone()).collect();
-        assert_eq!(on, names(1..=3), "{name} in {spans:#?}");
+        assert_eq!(on, names(1..=3), "{name} in {}", told(&spans));
     }
     let leader = cluster.leader().name();
     for name in ["sheaf.propose", "sheaf.apply"] {
         let found = named(&spans, name);
-        assert!(found.len() == 1 && found[0].instance == leader, "{name} in {spans:#?}");
+        assert!(found.len() == 1 && found[0].instance == leader, "{name} in {}", told(&spans));
     }
     let hops: BTreeSet<&str> = named(&spans, call).iter().map(|span| span.instance.as_str()).collect();
     assert_eq!(hops, BTreeSet::from([leader.as_str(), by.name().as_str()]));
@@ -114,7 +131,7 @@ fn placed(cluster: &Cluster, collector: &Collector) {
     let spans = whole(collector, "/single", &[("sheaf.start", 1)]);
     let start = named(&spans, "sheaf.start")[0];
     let way = way_up(&spans, start);
-    assert_eq!(way[..3], ["sheaf.start", "sheaf.place", "sheaf.propose"], "{spans:#?}");
+    assert_eq!(way[..3], ["sheaf.start", "sheaf.place", "sheaf.propose"], "{}", told(&spans));
     let node = only_node(&cluster.status("/single"));
     assert_eq!(start.instance, node);
     assert!(start.attributes.contains_key("sheaf.epoch"), "{start:#?}");
@@ -129,11 +146,11 @@ fn refused(cluster: &Cluster, collector: &Collector) {
     wait_for("the command that failed is told", TOLD_WITHIN, || {
         let seen = collector.seen();
         let root = seen.iter().find(|span| span.name == "sheaf bucket" && span.failed);
-        let root = root.ok_or_else(|| format!("{seen:#?}"))?;
+        let root = root.ok_or_else(|| told(&seen))?;
         let call = seen.iter().find(|span| span.trace == root.trace && span.name.ends_with("/Resume"));
         match call {
             Some(call) if call.failed => Ok(()),
-            _ => Err(format!("{seen:#?}")),
+            _ => Err(told(&seen)),
         }
     });
 }
@@ -190,7 +207,7 @@ fn by_tls(cluster: &Cluster) {
     wait_for("spans come by TLS", TOLD_WITHIN, || {
         let seen = collector.seen();
         let is_start = |span: &Seen| span.name == "sheaf.start" && span.instance == agent.name();
-        if seen.iter().any(is_start) { Ok(()) } else { Err(format!("{seen:#?}\n{}", agent.log_tail())) }
+        if seen.iter().any(is_start) { Ok(()) } else { Err(format!("{}\n{}", told(&seen), agent.log_tail())) }
     });
     let config = agent.config().display().to_string();
     let wrong = ["agent", "check", "--config", &config, "--set", "telemetry.ca_file=/no/such", "-o", "json"];
