@@ -1,6 +1,7 @@
 //! Jobs: whose turn it is, where, and who has to make room.
 
 use std::fs;
+use std::path::PathBuf;
 
 use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Agent, Cases, Cluster};
@@ -126,15 +127,27 @@ fn paused(cluster: &Cluster) {
     over(cluster, "halted");
 }
 
+/// Once it is there, the gate that takes long answers at once.
+fn decided(cluster: &Cluster) -> PathBuf {
+    cluster.machine().path("hesitant.decided")
+}
+
 fn hesitant(cluster: &Cluster) {
-    cluster.apply(
-        "kind: Module\nname: hesitant\nversion: '1'\nruntime: exec\nexec: {command: /bin/true}\n\
-         can_run_on_this_node: [{command: [/bin/sleep, '8'], timeout: 20s}]\n---\n",
-    );
+    let begun = cluster.machine().path("hesitant.begun");
+    let (decided, lines) = (decided(cluster).display().to_string(), begun.display().to_string());
+    cluster.apply(&format!(
+        "kind: Module\nname: hesitant\nversion: '1'\nruntime: exec\nexec: {{command: /bin/true}}\n\
+         can_run_on_this_node:\n  - command: [/bin/sh, -c, 'test -e {decided} || {{ echo >> {lines}; sleep 8; }}']\n    \
+         timeout: 20s\n---\n",
+    ));
     submit(cluster, &job("hesitant", "hesitant", "subtasks: {array: 0-2}"));
+    let asked = || fs::read_to_string(&begun).unwrap_or_default().lines().count();
+    soon("every node is asked", || (asked() == cluster.agents().len()).then_some(()));
 }
 
 fn labelled(cluster: &Cluster) {
+    // Labels have gates asked again; what is asked then must not last longer than this cluster.
+    fs::write(decided(cluster), "").expect("a directory of the test's own");
     cluster.apply(&format!(
         "kind: Module\nname: picky\nversion: '1'\nruntime: exec\ncan_run_on_this_node: [{{label: picky}}]\nexec:\n  \
          command: /bin/sh\n  args:\n    - -c\n    \
