@@ -55,21 +55,24 @@ fn whole(collector: &Collector, bucket: &str, awaited: &[(&str, usize)]) -> Vec<
         let spans: Vec<Seen> = seen.iter().filter(|span| span.trace == *trace).cloned().collect();
         let has_all = awaited.iter().all(|(name, count)| named(&spans, name).len() >= *count);
         let has_root = spans.iter().any(|span| span.parent.is_empty());
-        let of_what = |span: &Seen| span.parent.is_empty() || spans.iter().any(|it| it.span == span.parent);
-        if has_all && has_root && spans.iter().all(of_what) { Ok(spans) } else { Err(told(&spans)) }
+        let is_placed = |span: &Seen| span.parent.is_empty() || above(&spans, span).is_some();
+        if has_all && has_root && spans.iter().all(is_placed) { Ok(spans) } else { Err(told(&spans)) }
     })
 }
 
 /// Spans, a line each.
 fn told(spans: &[Seen]) -> String {
     let line = |span: &Seen| {
-        let Seen { trace, span: id, parent, name, instance, .. } = span;
-        format!(
-            "\n  {trace} {id} of {parent:16} {name} by {instance}{}",
-            if span.failed { ", failed" } else { "" }
-        )
+        let Seen { trace, span: id, parent, name, instance, failed, .. } = span;
+        let failed = if *failed { ", failed" } else { "" };
+        format!("\n  {trace} {id} of {parent:16} {name} by {instance}{failed}")
     };
     spans.iter().map(line).collect()
+}
+
+/// What a span is a part of.
+fn above<'a>(spans: &'a [Seen], span: &Seen) -> Option<&'a Seen> {
+    spans.iter().find(|above| above.span == span.parent)
 }
 
 /// Names from a span up to the root.
@@ -77,8 +80,8 @@ fn way_up<'a>(spans: &'a [Seen], from: &'a Seen) -> Vec<&'a str> {
     let mut way = vec![from.name.as_str()];
     let mut span = from;
     while !span.parent.is_empty() {
-        let above = spans.iter().find(|above| above.span == span.parent);
-        span = above.unwrap_or_else(|| panic!("what {} is a part of, in {}", span.name, told(spans)));
+        span = above(spans, span)
+            .unwrap_or_else(|| panic!("what {} is a part of, in {}", span.name, told(spans)));
         way.push(&span.name);
     }
     way
